@@ -1,0 +1,1 @@
+"""The test bed: podman, base images and disposable test machines on a developer's machine."""
