@@ -1,0 +1,211 @@
+# Copyright: the ananke.jupyterhub authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Container admins: unprivileged accounts that can run containers with systemd inside.
+
+What such an account needs beyond a login: 65536 subordinate UIDs and GIDs of its own (dynamic users
+take UIDs up to 65519), lingering (its containers run while nobody is logged in), and a storage.conf
+that names the machine's shared image store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pwd
+import typing as t
+
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
+
+ID_COUNT = 65536
+"""Subordinate IDs that a container admin needs."""
+FIRST_UID = 1000
+LINGER_DIR = "/var/lib/systemd/linger"
+HOME_MODE = 0o750
+
+STORAGE_CONF = """\
+# Managed by ananke.jupyterhub: images come from the machine's shared store, read-only.
+[storage]
+driver = "overlay"
+
+[storage.options]
+additionalimagestores = ["{store}"]
+
+[storage.options.overlay]
+mount_program = "/usr/bin/fuse-overlayfs"
+"""
+
+Run = t.Callable[..., str]
+"""``run(argv, stdin=None)`` runs a command, returns its standard output, raises AccountError when it fails."""
+
+
+class AccountError(Exception):
+    """What is wrong with an account, and what to do about it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """The account that is wanted. ``None`` means: leave that as it is."""
+
+    name: str
+    uid: int | None = None
+    password_hash: str | None = dataclasses.field(default=None, repr=False)
+    authorized_keys: tuple[str, ...] | None = None
+    store: str | None = None
+
+
+def subordinate_ids(text: str, name: str) -> int:
+    """The largest single range that a subuid or subgid file grants to account ``name``.
+
+    Source: subuid(5), lines of ``name:start:count``.
+    """
+    counts = [0]
+    for line in text.splitlines():
+        fields = line.strip().split(":")
+        if len(fields) == 3 and fields[0] == name and fields[2].isdigit():
+            counts.append(int(fields[2]))
+    return max(counts)
+
+
+def next_range(*texts: str) -> int:
+    """The first ID after every range of these subuid and subgid files, at least 100000 (the distribution's floor)."""
+    end = 100000
+    for text in texts:
+        for line in text.splitlines():
+            fields = line.strip().split(":")
+            if len(fields) == 3 and fields[1].isdigit() and fields[2].isdigit():
+                end = max(end, int(fields[1]) + int(fields[2]))
+    return end
+
+
+def password_field(shadow: str, name: str) -> str | None:
+    """The password field of account ``name`` in the text of /etc/shadow, None where it has no line."""
+    for line in shadow.splitlines():
+        fields = line.split(":")
+        if fields[0] == name and len(fields) > 1:
+            return fields[1]
+    return None
+
+
+def lookup(name: str) -> pwd.struct_passwd | None:
+    """The account's passwd entry, None where there is no such account."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None
+
+
+def as_user(entry: pwd.struct_passwd, function: t.Callable[[], t.Any]) -> t.Any:
+    """Call ``function`` in a child process that is ``entry``'s user, and return its JSON-able result.
+
+    Root never writes below a home itself: the owner could have put a link there.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reader)
+            os.setgid(entry.pw_gid)
+            os.initgroups(entry.pw_name, entry.pw_gid)
+            os.setuid(entry.pw_uid)
+            os.umask(0o077)
+            reply = json.dumps({"result": function()})
+            status = 0
+        except BaseException as error:
+            reply = json.dumps({"error": f"{type(error).__name__}: {error}"})
+        os.write(writer, reply.encode())
+        os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        data = stream.read()
+    os.waitpid(child, 0)
+    reply = json.loads(data or b'{"error": "the child process died"}')
+    if "error" in reply:
+        raise AccountError(f"as {entry.pw_name} in {entry.pw_dir}: {reply['error']}")
+    return reply["result"]
+
+
+def own_files(account: Account, home: str) -> dict[str, tuple[str, int]]:
+    """The files below the home that belong to the wanted state: path -> (content, mode)."""
+    wanted: dict[str, tuple[str, int]] = {}
+    if account.store:
+        path = os.path.join(home, ".config/containers/storage.conf")
+        wanted[path] = (STORAGE_CONF.format(store=account.store), 0o644)
+    if account.authorized_keys is not None:
+        content = "".join(f"{key.strip()}\n" for key in account.authorized_keys)
+        wanted[os.path.join(home, ".ssh/authorized_keys")] = (content, 0o600)
+    return wanted
+
+
+def ensure(account: Account, run: Run, check: bool) -> list[str]:
+    """Bring the account to the wanted state and return what was (with ``check``: would be) done, in words."""
+    done: list[str] = []
+    entry = lookup(account.name)
+    if entry is not None and entry.pw_uid < FIRST_UID:
+        raise AccountError(
+            f"account {account.name} is a system account (UID {entry.pw_uid}): choose another name for the container admin"
+        )
+    if entry is not None and account.uid is not None and entry.pw_uid != account.uid:
+        raise AccountError(
+            f"account {account.name} has UID {entry.pw_uid}, not {account.uid}: files would lose their owner;"
+            " remove container_admin_uid or choose another name"
+        )
+    if entry is None:
+        done.append(f"account {account.name} created")
+        if not check:
+            command = ["useradd", "--create-home", "--shell", "/bin/bash", "--comment", "container admin"]
+            if account.uid is not None:
+                command += ["--uid", str(account.uid)]
+            run([*command, account.name])
+            entry = lookup(account.name)
+    done += _ensure_ids(account.name, run, check)
+    done += _ensure_password(account, run, check)
+    if not os.path.exists(os.path.join(LINGER_DIR, account.name)):
+        done.append("lingering enabled")
+        if not check:
+            run(["loginctl", "enable-linger", account.name])
+    if entry is None:
+        return [*done, "files of the home written"]
+    if files.mode_of(entry.pw_dir) != HOME_MODE:
+        done.append(f"mode of {entry.pw_dir} set to {HOME_MODE:04o}")
+        if not check:
+            os.chmod(entry.pw_dir, HOME_MODE)
+    wanted = own_files(account, entry.pw_dir)
+    if wanted:
+        done += as_user(entry, lambda: _write_own(wanted, check))
+    return done
+
+
+def _ensure_ids(name: str, run: Run, check: bool) -> list[str]:
+    texts = {kind: files.read(f"/etc/sub{kind}") or "" for kind in ("uid", "gid")}
+    missing = [kind for kind, text in texts.items() if subordinate_ids(text, name) < ID_COUNT]
+    if not missing:
+        return []
+    if not check:
+        first = next_range(*texts.values())
+        for kind in missing:
+            run(["usermod", f"--add-sub{kind}s", f"{first}-{first + ID_COUNT - 1}", name])
+    return [f"{ID_COUNT} subordinate {' and '.join(kind.upper() + 's' for kind in missing)} added"]
+
+
+def _ensure_password(account: Account, run: Run, check: bool) -> list[str]:
+    if account.password_hash is None:
+        return []
+    if password_field(files.read("/etc/shadow") or "", account.name) == account.password_hash:
+        return []
+    if not check:
+        run(["chpasswd", "--encrypted"], stdin=f"{account.name}:{account.password_hash}\n")
+    return ["password set"]
+
+
+def _write_own(wanted: dict[str, tuple[str, int]], check: bool) -> list[str]:
+    done = []
+    for path, (content, mode) in wanted.items():
+        if files.differs(path, content, mode):
+            done.append(f"{path} written")
+            if not check:
+                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+                files.write(path, content, mode)
+    return done

@@ -1,0 +1,78 @@
+# Copyright: the ananke.jupyterhub authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that are replaced whole or not at all, and the one lock that serialises what a machine shares."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+import typing as t
+
+RUN_DIR = "/run/ananke"
+
+
+def read(path: str) -> str | None:
+    """The text of ``path``, or None where there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def mode_of(path: str) -> int | None:
+    """Permission bits of ``path`` (links are not followed), or None where it does not exist."""
+    try:
+        return stat.S_IMODE(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def differs(path: str, content: str, mode: int) -> bool:
+    """Whether ``path`` is not a plain file with this content and mode."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return True
+    return not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) != mode or read(path) != content
+
+
+def write(path: str, content: str, mode: int) -> None:
+    """Replace ``path`` atomically: a reader, and a crash, sees the old text or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".ananke-")
+    try:
+        os.fchmod(handle, mode)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def restore(path: str, content: str | None, mode: int) -> None:
+    """Put back what :func:`read` returned before a change; None removes the file."""
+    if content is None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    else:
+        write(path, content, mode)
+
+
+@contextlib.contextmanager
+def lock(name: str, directory: str = RUN_DIR) -> t.Iterator[None]:
+    """Hold ``directory``/NAME.lock; the kernel lets go of it when the process ends, however it ends."""
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    handle = os.open(os.path.join(directory, f"{name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,119 @@
+# Copyright: the ananke.jupyterhub authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""nginx fragments that many runs write side by side: validated, serialised, and no reload is ever lost.
+
+After every reload the digest of all fragments is noted in /run; whoever finds another digest there
+reloads. So a run that was killed between writing and reloading is made good by the next one, and
+twenty hubs that arrive together need only as many reloads as it takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import typing as t
+
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
+
+CONF_DIR = "/etc/nginx/ananke"
+LOCATIONS_DIR = f"{CONF_DIR}/locations.d"
+SITES_DIR = f"{CONF_DIR}/sites.d"
+APPLIED = f"{files.RUN_DIR}/nginx.applied"
+PID_FILE = "/run/nginx.pid"
+
+REDIRECT = """\
+location = {bare} {{
+    return 301 $scheme://$http_host{path}$is_args$args;
+}}
+"""
+LOCATION = """\
+location {path} {{
+    proxy_pass http://127.0.0.1:{port};
+    include {conf_dir}/proxy.conf;
+    client_max_body_size {upload_limit};
+}}
+"""
+
+Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
+"""``run(argv)`` runs a command and returns its exit status and its output."""
+
+
+class NginxError(Exception):
+    """nginx refuses a configuration; nothing was changed."""
+
+
+def location(name: str, path: str, port: int, upload_limit: str) -> str:
+    """One hub's location.
+
+    :param path: starts and ends with a slash
+    :param port: the hub's port on the machine's loopback
+    :param upload_limit: nginx size, e.g. ``1g``; ``0`` means no limit
+    """
+    redirect = "" if path == "/" else REDIRECT.format(bare=path.rstrip("/"), path=path)
+    body = LOCATION.format(path=path, port=port, conf_dir=CONF_DIR, upload_limit=upload_limit)
+    return f"# Managed by ananke.jupyterhub: hub {name}\n{redirect}{body}"
+
+
+def fragments(directory: str = CONF_DIR) -> list[str]:
+    """Paths of all files below ``directory``, sorted; those that are being written are left out."""
+    return sorted(
+        os.path.join(folder, name)
+        for folder, _folders, names in os.walk(directory)
+        for name in names
+        if not name.startswith(".")
+    )
+
+
+def digest(paths: t.Sequence[str]) -> str:
+    """One digest over names and contents of these files."""
+    total = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as stream:
+            total.update(f"{path}\0".encode() + hashlib.sha256(stream.read()).digest())
+    return total.hexdigest()
+
+
+def pending() -> bool:
+    """Whether nginx runs with something else than what is on disk."""
+    paths = fragments()
+    if files.read(APPLIED) == digest(paths):
+        return False
+    try:
+        started = os.stat(PID_FILE).st_mtime
+    except FileNotFoundError:
+        return True
+    return not paths or started <= max(os.stat(path).st_ctime for path in paths)
+
+
+def apply(path: str, content: str | None, run: Run, mode: int = 0o644) -> list[str]:
+    """Write (None: remove) one fragment, validate the whole, reload where needed; returns what was done, in words.
+
+    :raises NginxError: nginx does not accept it; the old fragment is back and nginx was not touched
+    """
+    done: list[str] = []
+    with files.lock("nginx"):
+        before = files.read(path)
+        if before != content or (content is not None and files.mode_of(path) != mode):
+            files.restore(path, content, mode)
+            done.append(f"{path} {'removed' if content is None else 'written'}")
+        if not done and not pending():
+            return done
+        status, output = run(["nginx", "-t", "-q"])
+        if status:
+            files.restore(path, before, mode)
+            raise NginxError(f"nginx refuses {path}, the old state is back: {output.strip()}")
+        if _nginx_pid():
+            status, output = run(["systemctl", "reload", "nginx.service"])
+        else:
+            status, output = run(["systemctl", "start", "nginx.service"])
+        if status:
+            raise NginxError(f"nginx does not reload: {output.strip()}; see journalctl --unit nginx")
+        done.append("nginx reloaded")
+        files.write(APPLIED, digest(fragments()), 0o644)
+    return done
+
+
+def _nginx_pid() -> str:
+    pid = (files.read(PID_FILE) or "").strip()
+    return pid if pid and os.path.isdir(f"/proc/{pid}") else ""

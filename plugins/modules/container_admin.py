@@ -1,0 +1,223 @@
+#!/usr/bin/python
+# Copyright: the ananke.jupyterhub authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_admin
+short_description: Give a container admin all that root must grant
+version_added: 0.1.0
+author:
+  - The ananke.jupyterhub authors (@ananke-jupyterhub)
+description:
+  - Creates the unprivileged account that owns hubs' containers, with a UID of at least 1000, 65536 subordinate UIDs and GIDs,
+    lingering, password hash, authorised keys, a home with mode 0750 and a C(storage.conf) that names the shared image store.
+  - Grants public paths of the machine's nginx to hubs of that account. A fragment is validated with the whole configuration before nginx
+    reloads; runs side by side wait for each other.
+  - All of it is one module execution, and without changes it starts no process.
+  - Must run as root.
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be done and does nothing, also where the account or nginx does not exist yet.
+  diff_mode:
+    support: none
+    description: The list of actions says what changes.
+  idempotent:
+    support: full
+    description: Running it again changes nothing.
+options:
+  name:
+    description: Name of the account.
+    type: str
+    required: true
+  uid:
+    description: UID of a new account, at least 1000; chosen by the machine if not given. An existing account must have it.
+    type: int
+  password_hash:
+    description: Hash for C(/etc/shadow), as C(mkpasswd) or passlib make it. If not given, the password is left alone.
+    type: str
+  authorized_keys:
+    description: All public keys that may log in, one per item. If not given, the account's own file is left alone.
+    type: list
+    elements: str
+  store:
+    description: Path of the shared image store. If not given, the account's C(storage.conf) is left alone.
+    type: path
+  locations:
+    description: Public paths that nginx hands to hubs of this account.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the hub; the fragment's file is named after it.
+        type: str
+        required: true
+      path:
+        description: Public path; starts and ends with a slash.
+        type: str
+        required: true
+      port:
+        description: The hub's port on the machine's loopback.
+        type: int
+        required: true
+      upload_limit:
+        description: Largest request body, as an nginx size; V(0) means no limit.
+        type: str
+        default: 1g
+"""
+
+EXAMPLES = r"""
+- name: The account that owns the hub math101, and the hub's public path
+  ananke.jupyterhub.container_admin:
+    name: math101
+    store: /var/lib/ananke/store
+    authorized_keys:
+      - ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2o7ngmhZ5WJ9Ysvq2vY2wL1XxOaLr5tF0f6yq5D2vA lecturer
+    locations:
+      - name: math101
+        path: /math101/
+        port: 8101
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done (in check mode, what would be done), in words.
+  type: list
+  elements: str
+  returned: success
+  sample: [account math101 created, lingering enabled]
+commands:
+  description: The commands that were run; secrets travel on standard input and are not among them.
+  type: list
+  elements: str
+  returned: success
+exists:
+  description: Whether the account exists now; false only in check mode.
+  type: bool
+  returned: success
+"""
+
+import os
+import pwd
+import shlex
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, nginx, sockets
+
+
+class Commands:
+    """Runs commands and keeps their argument lists."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.run: list[str] = []
+
+    def status(self, argv: t.Sequence[str], stdin: str | None = None) -> tuple[int, str]:
+        """Exit status and output of a command."""
+        self.run.append(shlex.join(argv))
+        status, out, err = self.module.run_command(list(argv), data=stdin)
+        return status, out + err
+
+    def checked(self, argv: t.Sequence[str], stdin: str | None = None) -> str:
+        """Output of a command that must succeed."""
+        status, output = self.status(argv, stdin)
+        if status:
+            raise accounts.AccountError(f"{shlex.join(argv)} failed with status {status}: {output.strip()}")
+        return output
+
+
+def taken_ports(name: str, locations: list[dict[str, t.Any]]) -> list[str]:
+    """Complaints about ports on which another account's process listens already."""
+    if not locations:
+        return []
+    entry = accounts.lookup(name)
+    listeners = sockets.listeners()
+    problems = []
+    for location in locations:
+        owner = listeners.get(location["port"])
+        if owner is not None and (entry is None or owner != entry.pw_uid):
+            try:
+                who = pwd.getpwuid(owner).pw_name
+            except KeyError:
+                who = f"UID {owner}"
+            problems.append(
+                f"hub {location['name']}: hub_port {location['port']} is in use by a process of {who};"
+                f" choose another port, or see who it is with: ss -ltnp 'sport = :{location['port']}'"
+            )
+    return problems
+
+
+def grant_locations(locations: list[dict[str, t.Any]], commands: Commands, check: bool) -> list[str]:
+    """Write the locations' fragments; returns what was done, in words."""
+    done = []
+    for location in locations:
+        path = os.path.join(nginx.LOCATIONS_DIR, f"{location['name']}.conf")
+        content = nginx.location(location["name"], location["path"], location["port"], location["upload_limit"])
+        if check:
+            if files.differs(path, content, 0o644):
+                done.append(f"{path} written")
+            elif nginx.pending():
+                done.append("nginx reloaded")
+            continue
+        if not os.path.isdir(nginx.LOCATIONS_DIR):
+            raise nginx.NginxError(
+                f"{nginx.LOCATIONS_DIR} does not exist: apply the role reverse_proxy to this machine first (playbooks/machines.yml)"
+            )
+        done += nginx.apply(path, content, commands.status)
+    return done
+
+
+def main() -> None:
+    """Entry point."""
+    location_spec = {
+        "name": {"type": "str", "required": True},
+        "path": {"type": "str", "required": True},
+        "port": {"type": "int", "required": True},
+        "upload_limit": {"type": "str", "default": "1g"},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "uid": {"type": "int"},
+            "password_hash": {"type": "str", "no_log": True},
+            "authorized_keys": {"type": "list", "elements": "str", "no_log": False},
+            "store": {"type": "path"},
+            "locations": {"type": "list", "elements": "dict", "default": [], "options": location_spec},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    check = module.check_mode
+    if os.geteuid() != 0:
+        module.fail_json(msg="container_admin must run as root: set become: true for this task")
+    problems = taken_ports(wanted["name"], wanted["locations"])
+    if problems:
+        module.fail_json(msg="; ".join(problems))
+    commands = Commands(module)
+    keys = wanted["authorized_keys"]
+    account = accounts.Account(
+        name=wanted["name"],
+        uid=wanted["uid"],
+        password_hash=wanted["password_hash"],
+        authorized_keys=None if keys is None else tuple(keys),
+        store=wanted["store"],
+    )
+    try:
+        with files.lock("accounts"):
+            done = accounts.ensure(account, commands.checked, check)
+        done += grant_locations(wanted["locations"], commands, check)
+    except (accounts.AccountError, nginx.NginxError) as error:
+        module.fail_json(msg=str(error), commands=commands.run)
+    module.exit_json(
+        changed=bool(done), actions=done, commands=commands.run, exists=accounts.lookup(wanted["name"]) is not None
+    )
+
+
+if __name__ == "__main__":
+    main()

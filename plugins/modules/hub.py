@@ -1,0 +1,456 @@
+#!/usr/bin/python
+# Copyright: the ananke.jupyterhub authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hub
+short_description: Bring one hub's container to its described state
+version_added: 0.1.0
+author:
+  - The ananke.jupyterhub authors (@ananke-jupyterhub)
+description:
+  - Writes the container definition folder C(~/hubs/NAME) and the systemd unit, starts the container and waits until the hub is healthy.
+  - A changed description restarts JupyterHub inside the container, which ends no kernel; only a changed unit (image, limits, volumes ...)
+    replaces the container.
+  - A changed description is loaded by the JupyterHub in the running container before it replaces the old one. When the changed hub does not
+    become healthy, the old state comes back and the module fails.
+  - Without changes it is one module execution that starts no process.
+  - Must run as the container admin.
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be done and does nothing.
+  diff_mode:
+    support: full
+    description: Shows the changed files.
+  idempotent:
+    support: full
+    description: Running it again changes nothing.
+options:
+  name:
+    description: Name of the hub.
+    type: str
+    required: true
+  port:
+    description: The hub's port on the machine's loopback.
+    type: int
+    required: true
+  image:
+    description: Name of the image definition; what it stands for now is read from C(image_records).
+    type: str
+    required: true
+  image_records:
+    description: Folder with the machine's image records.
+    type: path
+    default: /var/lib/ananke/images
+  description:
+    description: Content of C(hub.json).
+    type: dict
+    required: true
+  config_files:
+    description: The collection's own files of C(jupyterhub_config.d), from name to content.
+    type: dict
+    default: {}
+  ca_certificates:
+    description: Private CA certificates that the hub trusts, from file name to PEM text.
+    type: dict
+    default: {}
+  lms_sheet:
+    description: Text of the sheet for the LMS admin.
+    type: str
+  memory:
+    description: Limit of the container's memory in bytes.
+    type: int
+  cpus:
+    description: Limit of the container's CPUs.
+    type: float
+  pids:
+    description: Limit of the container's processes and threads.
+    type: int
+  devices:
+    description: Devices of the machine, or CDI names, that the container gets.
+    type: list
+    elements: str
+    default: []
+  volumes:
+    description: Folders of the machine that the container gets.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      source:
+        description: Absolute path on the machine.
+        type: str
+        required: true
+      target:
+        description: Absolute path in the container.
+        type: str
+        required: true
+      read_only:
+        description: Whether the container may only read it.
+        type: bool
+        default: false
+  extra_hosts:
+    description: Host names that the container resolves by itself, from name to address or V(host-gateway).
+    type: dict
+    default: {}
+  health_timeout:
+    description: Seconds until a started hub must be healthy.
+    type: int
+    default: 120
+"""
+
+EXAMPLES = r"""
+- name: The hub math101
+  ananke.jupyterhub.hub:
+    name: math101
+    port: 8101
+    image: standard
+    description: "{{ description }}"
+  become: true
+  become_user: math101
+"""
+
+RETURN = r"""
+actions:
+  description: What was done (in check mode, what would be done), in words.
+  type: list
+  elements: str
+  returned: always
+commands:
+  description: The commands that were run.
+  type: list
+  elements: str
+  returned: always
+container:
+  description: Name of the container.
+  type: str
+  returned: success
+  sample: ananke-math101
+image:
+  description: Reference of the image that the hub runs.
+  type: str
+  returned: success
+healthy_after:
+  description: Seconds that the module waited for the hub to become healthy; 0 where it was.
+  type: float
+  returned: success
+"""
+
+import functools
+import http.client
+import json
+import os
+import pwd
+import shlex
+import tempfile
+import time
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import container, files, hub_folder
+
+QUADLET = "/usr/libexec/podman/quadlet"
+MANAGER_TIMEOUT = 30
+"""Seconds until the container admin's systemd manager must be there after lingering was enabled."""
+
+
+class HubError(Exception):
+    """What is wrong with a hub, and what to do about it."""
+
+
+class Hub:
+    """One hub of this account, with the means to look at it and to change it."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.wish = module.params
+        self.account = pwd.getpwuid(os.getuid())
+        self.name = f"ananke-{self.wish['name']}"
+        self.service = f"{self.name}.service"
+        self.folder = os.path.join(self.account.pw_dir, "hubs", self.wish["name"])
+        self.quadlet = os.path.exists(QUADLET)
+        self.commands: list[str] = []
+        self.waited = 0.0
+        config = os.path.join(self.account.pw_dir, ".config")
+        self.unit_path = (
+            os.path.join(config, "containers/systemd", f"{self.name}.container")
+            if self.quadlet
+            else os.path.join(config, "systemd/user", self.service)
+        )
+
+    def run(self, argv: t.Sequence[str], stdin: str | None = None, **environment: str) -> tuple[int, str]:
+        """Run a command in the account's own systemd session; returns exit status and output."""
+        runtime = f"/run/user/{self.account.pw_uid}"
+        self.commands.append(shlex.join(argv))
+        environment = {
+            "XDG_RUNTIME_DIR": runtime,
+            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={runtime}/bus",
+            "HOME": self.account.pw_dir,
+            **environment,
+        }
+        status, out, err = self.module.run_command(list(argv), data=stdin, environ_update=environment)
+        return status, out + err
+
+    def systemctl(self, *arguments: str) -> None:
+        """Run systemctl for the account's manager."""
+        status, output = self.run(["systemctl", "--user", *arguments])
+        if status:
+            raise HubError(
+                f"systemctl --user {' '.join(arguments)} failed: {output.strip()}; see, as {self.account.pw_name}:"
+                f" journalctl --user --unit {self.service}"
+            )
+
+    @functools.cached_property
+    def image(self) -> str:
+        """Reference of the image that the definition stands for on this machine."""
+        path = os.path.join(self.wish["image_records"], f"{self.wish['image']}.json")
+        text = files.read(path)
+        if text is None:
+            raise HubError(
+                f"hub_image {self.wish['image']}: this machine has no such image ({path} is missing);"
+                " build it first: ansible-playbook ananke.jupyterhub.images"
+            )
+        return str(json.loads(text)["reference"])
+
+    @functools.cached_property
+    def unit(self) -> str:
+        """Text of the unit."""
+        limits = {key: self.wish[key] for key in ("memory", "cpus", "pids")}
+        held, lost = container.limit(limits, container.delegated(self._controllers()))
+        if {"memory", "cpus"} & set(lost):
+            self.module.warn(
+                f"hub {self.wish['name']}: this machine delegates no cgroup controllers for {', '.join(lost)} to"
+                f" {self.account.pw_name}: the container runs without these limits"
+            )
+        described = container.Container(
+            name=self.name,
+            image=self.image,
+            folder=self.folder,
+            port=self.wish["port"],
+            devices=tuple(self.wish["devices"]),
+            volumes=tuple((one["source"], one["target"], one["read_only"]) for one in self.wish["volumes"]),
+            hosts=tuple(sorted(self.wish["extra_hosts"].items())),
+            **held,
+        )
+        return container.quadlet(described) if self.quadlet else container.plain(described)
+
+    def _controllers(self) -> str:
+        uid = self.account.pw_uid
+        return files.read(f"/sys/fs/cgroup/user.slice/user-{uid}.slice/user@{uid}.service/cgroup.controllers") or ""
+
+    def wanted(self) -> list[hub_folder.Wanted]:
+        """All files of the hub."""
+        wish = self.wish
+        return [
+            *hub_folder.wanted_files(
+                self.folder,
+                self.name,
+                wish["description"],
+                wish["config_files"],
+                wish["ca_certificates"],
+                wish["lms_sheet"],
+            ),
+            hub_folder.Wanted(self.unit_path, self.unit, 0o644, hub_folder.UNIT),
+        ]
+
+    def healthy(self) -> bool:
+        """Whether the hub answers on its port."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.wish["port"], timeout=5)
+        try:
+            connection.request("GET", f"{self.wish['description']['base_url']}hub/health")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def wait(self) -> bool:
+        """Wait until the hub is healthy; False when it is not in time."""
+        started = time.monotonic()
+        deadline = started + self.wish["health_timeout"]
+        while not self.healthy():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.25)
+        self.waited += time.monotonic() - started
+        return True
+
+    def wait_for_manager(self) -> None:
+        """Lingering starts the account's manager in the background: wait for it."""
+        socket = f"/run/user/{self.account.pw_uid}/systemd/private"
+        deadline = time.monotonic() + MANAGER_TIMEOUT
+        while not os.path.exists(socket):
+            if time.monotonic() > deadline:
+                raise HubError(
+                    f"the systemd manager of {self.account.pw_name} does not run ({socket} is missing);"
+                    f" see: systemctl status user@{self.account.pw_uid}.service"
+                )
+            time.sleep(0.05)
+
+    def running(self) -> bool:
+        """Whether the container's unit is active."""
+        return self.run(["systemctl", "--user", "is-active", "--quiet", self.service])[0] == 0
+
+    def validate_unit(self) -> None:
+        """Let Quadlet read the unit before it is installed."""
+        if not self.quadlet:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            files.write(os.path.join(folder, f"{self.name}.container"), self.unit, 0o600)
+            status, output = self.run([QUADLET, "-dryrun", "-user"], QUADLET_UNIT_DIRS=folder)
+        if status or f"---{self.service}---" not in output:
+            raise HubError(f"podman refuses the unit of hub {self.wish['name']}: {output.strip()}")
+
+    def validate_description(self) -> None:
+        """Let the JupyterHub of the running container load the description before it replaces the old one."""
+        check = [f"{container.JHUB}/bin/python", "-m", "ananke_hub.check", "--description", "-"]
+        status, output = self.run(
+            ["podman", "exec", "--interactive", self.name, *check], stdin=json.dumps(self.wish["description"])
+        )
+        if status:
+            raise HubError(f"JupyterHub refuses the description of hub {self.wish['name']}: {output.strip()}")
+
+    def restart_container(self) -> None:
+        """Let systemd start the container anew, with the unit that is on disk."""
+        self.systemctl("daemon-reload")
+        if not self.quadlet:
+            self.systemctl("enable", "--quiet", self.service)
+        self.systemctl("restart", self.service)
+
+    def restart_hub(self) -> None:
+        """Restart JupyterHub in the container; servers and kernels go on."""
+        for command in (
+            [f"{container.JHUB}/bin/python", "-m", "ananke_hub.init"],
+            ["systemctl", "restart", "jupyterhub.service"],
+        ):
+            status, output = self.run(["podman", "exec", self.name, *command])
+            if status:
+                raise HubError(f"{shlex.join(command)} failed in {self.name}: {output.strip()}")
+
+    def log(self) -> str:
+        """What the container and its hub said last."""
+        in_container = ["podman", "exec", self.name, "journalctl", "--no-pager", "--lines=15", "--output=cat"]
+        texts = [
+            self.run([*in_container, "--unit=jupyterhub.service"])[1],
+            self.run(["journalctl", "--user", "--no-pager", "--lines=15", "--output=cat", f"--unit={self.service}"])[1],
+        ]
+        return "\n".join(text.strip() for text in texts)
+
+
+def converge(hub: Hub) -> tuple[list[str], list[dict[str, str]]]:
+    """Bring the hub to its wanted state; returns what was done in words, and the diff."""
+    wanted = hub.wanted()
+    todo = hub_folder.plan(hub.folder, wanted)
+    if todo.empty and hub.healthy():
+        return [], []
+    actions, diff = todo.actions, todo.diff
+    if hub.module.check_mode:
+        return actions + predicted(hub, todo), diff
+    hub.wait_for_manager()
+    running = hub.running()
+    if hub_folder.UNIT in todo.stale:
+        hub.validate_unit()
+    elif hub_folder.DESCRIPTION in todo.stale and running and hub.healthy():
+        hub.validate_description()
+    before = {one.path: (files.read(one.path), one.mode) for one in todo.write if one.part}
+    noted = hub_folder.applied(hub.folder)
+    hub_folder.write(hub.folder, todo)
+    actions += activate(hub, todo.stale, running)
+    if not hub.wait():
+        log = hub.log()
+        fate = fall_back(hub, before, todo.stale) if noted else "it is left as it is for a look"
+        raise HubError(
+            f"hub {hub.wish['name']} was not healthy after {hub.wish['health_timeout']} s; {fate}. Its last words:\n{log}"
+        )
+    if todo.stale:
+        hub_folder.note_applied(hub.folder, hub_folder.digests(wanted))
+    return actions, diff
+
+
+def predicted(hub: Hub, todo: hub_folder.Plan) -> list[str]:
+    """What :func:`activate` would do, in words."""
+    if hub_folder.UNIT in todo.stale:
+        return [f"{hub.service} started"]
+    if hub_folder.DESCRIPTION in todo.stale:
+        return ["JupyterHub restarted"]
+    return [] if hub.healthy() or hub.running() else [f"{hub.service} started"]
+
+
+def activate(hub: Hub, stale: set[str], running: bool) -> list[str]:
+    """Put the written files in force with as little interruption as possible; returns what was done, in words."""
+    if hub_folder.UNIT in stale or not running:
+        hub.restart_container()
+        return [f"{hub.service} started"]
+    if hub_folder.DESCRIPTION in stale:
+        hub.restart_hub()
+        return ["JupyterHub restarted"]
+    return []
+
+
+def fall_back(hub: Hub, before: dict[str, tuple[str | None, int]], stale: set[str]) -> str:
+    """Bring the previous state back after a failed change; returns in words how that went."""
+    if not before:
+        return "nothing had changed but its state"
+    for path, (content, mode) in before.items():
+        files.restore(path, content, mode)
+    activate(hub, stale, running=hub.running())
+    return "the state before is back" if hub.wait() else "the state before was written back, but is not healthy either"
+
+
+def main() -> None:
+    """Entry point."""
+    volume_spec = {
+        "source": {"type": "str", "required": True},
+        "target": {"type": "str", "required": True},
+        "read_only": {"type": "bool", "default": False},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "image": {"type": "str", "required": True},
+            "image_records": {"type": "path", "default": "/var/lib/ananke/images"},
+            "description": {"type": "dict", "required": True},
+            "config_files": {"type": "dict", "default": {}},
+            "ca_certificates": {"type": "dict", "default": {}},
+            "lms_sheet": {"type": "str"},
+            "memory": {"type": "int"},
+            "cpus": {"type": "float"},
+            "pids": {"type": "int"},
+            "devices": {"type": "list", "elements": "str", "default": []},
+            "volumes": {"type": "list", "elements": "dict", "default": [], "options": volume_spec},
+            "extra_hosts": {"type": "dict", "default": {}},
+            "health_timeout": {"type": "int", "default": 120},
+        },
+        supports_check_mode=True,
+    )
+    if os.geteuid() == 0:
+        module.fail_json(
+            msg="hub must run as the container admin, not as root: set become_user to hub_container_admin",
+            actions=[],
+            commands=[],
+        )
+    hub = Hub(module)
+    os.chdir(hub.account.pw_dir)
+    os.umask(0o077)
+    try:
+        actions, diff = converge(hub)
+    except HubError as error:
+        module.fail_json(msg=str(error), actions=[], commands=hub.commands)
+    module.exit_json(
+        changed=bool(actions),
+        actions=actions,
+        commands=hub.commands,
+        container=hub.name,
+        image=hub.image,
+        healthy_after=round(hub.waited, 2),
+        diff=diff,
+    )
+
+
+if __name__ == "__main__":
+    main()

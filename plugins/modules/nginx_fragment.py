@@ -1,0 +1,88 @@
+#!/usr/bin/python
+# Copyright: the ananke.jupyterhub authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nginx_fragment
+short_description: Put a file of nginx's configuration in force, or leave everything as it was
+version_added: 0.1.0
+author:
+  - The ananke.jupyterhub authors (@ananke-jupyterhub)
+description:
+  - Writes one file, lets nginx test its whole configuration with it, and reloads nginx. When nginx refuses, the old file comes back.
+  - Runs side by side wait for each other. A reload that a killed run still owed is made good.
+  - Must run as root.
+attributes:
+  check_mode:
+    support: full
+    description: Says whether the file would change, also where nginx is not installed yet.
+  diff_mode:
+    support: full
+    description: Shows the changed file.
+  idempotent:
+    support: full
+    description: Running it again changes nothing.
+options:
+  path:
+    description: The file, below C(/etc/nginx/ananke) or included by nginx in another way.
+    type: path
+    required: true
+  content:
+    description: The file's text. If not given, the file is removed.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: A site of its own beside the hubs
+  ananke.jupyterhub.nginx_fragment:
+    path: /etc/nginx/ananke/sites.d/wiki.conf
+    content: "{{ lookup('ansible.builtin.template', 'wiki.conf.j2') }}"
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done (in check mode, what would be done), in words.
+  type: list
+  elements: str
+  returned: success
+"""
+
+import os
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import files, nginx
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={"path": {"type": "path", "required": True}, "content": {"type": "str"}},
+        supports_check_mode=True,
+    )
+    path, content = module.params["path"], module.params["content"]
+    before = files.read(path)
+    diff = {"before": before or "", "after": content or "", "before_header": path, "after_header": path}
+
+    def run(argv: t.Sequence[str]) -> tuple[int, str]:
+        status, out, err = module.run_command(list(argv))
+        return status, out + err
+
+    if module.check_mode:
+        actions = [] if before == content else [f"{path} {'removed' if content is None else 'written'}"]
+        if os.path.isdir(nginx.CONF_DIR) and (actions or nginx.pending()):
+            actions.append("nginx reloaded")
+    else:
+        try:
+            actions = nginx.apply(path, content, run)
+        except (nginx.NginxError, FileNotFoundError) as error:
+            module.fail_json(msg=str(error))
+    module.exit_json(changed=bool(actions), actions=actions, diff=diff if before != content else {})
+
+
+if __name__ == "__main__":
+    main()
