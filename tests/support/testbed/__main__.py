@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from testbed import base, podman
+from testbed import base, machine, podman
 from testbed.common import TestbedError, extra_cas
 
 
@@ -20,20 +20,74 @@ def parser() -> argparse.ArgumentParser:
     images = commands.add_parser("base", help="print the base image of a suite, built if absent")
     images.add_argument("suite", choices=base.SUITES)
     commands.add_parser("cas", help="print the paths of this machine's extra certificate authorities")
+    everything = commands.add_parser("down-all", help="remove all machines of this checkout, their volumes, the holder")
+    everything.add_argument("--images", action="store_true", help="remove the test bed's images too")
+    _machine_parser(commands.add_parser("machine", help="test machines"))
     return whole
+
+
+def _machine_parser(whole: argparse.ArgumentParser) -> None:
+    verbs = whole.add_subparsers(dest="verb", required=True)
+    up = verbs.add_parser("up", help="make or start a machine, wait until it can be logged in to")
+    up.add_argument("name")
+    up.add_argument("--suite", choices=base.SUITES, help="trixie unless the machine exists")
+    up.add_argument("--ssh-port", type=int, metavar="P", help="port of 127.0.0.1 (default: a free one, kept)")
+    up.add_argument("--publish", action="append", default=[], metavar="[HOSTPORT]:PORT", help="on 127.0.0.1")
+    up.add_argument("--volume", action="append", default=[], metavar="NAME:PATH", help="a further volume")
+    for verb, text in (
+        ("down", "remove a machine and its volumes"),
+        ("reboot", "reboot it from inside, wait until it is back"),
+        ("crash", "take its power away and give it back"),
+    ):
+        verbs.add_parser(verb, help=text).add_argument("name")
+    run = verbs.add_parser("exec", help="run a program as root, past ssh")
+    run.add_argument("name")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...")
+    verbs.add_parser("list", help="this checkout's machines")
+
+
+def _become(line: Sequence[str]) -> None:
+    sys.stdout.flush()
+    os.execvp(line[0], list(line))  # noqa: S606 - a list, no shell; the terminal belongs to that program
+
+
+def _machine(arguments: argparse.Namespace) -> None:
+    if arguments.verb == "up":
+        found = machine.up(arguments.name, arguments.suite, arguments.ssh_port, arguments.publish, arguments.volume)
+        print(f"{found.name}: ssh -F {found.ssh_config} {found.name}")
+    elif arguments.verb == "down":
+        machine.down(arguments.name)
+    elif arguments.verb == "reboot":
+        print(f"{arguments.name}: boot {machine.reboot(arguments.name).boot_id()}")
+    elif arguments.verb == "crash":
+        print(f"{arguments.name}: boot {machine.crash(arguments.name).boot_id()}")
+    elif arguments.verb == "exec":
+        terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+        container = machine.load(arguments.name).container
+        _become(podman.command(["exec", "--interactive", *terminal, container, *(arguments.arguments or ["bash"])]))
+    else:
+        for name in machine.names():
+            known = machine.load(name)
+            print(
+                f"{name}\t{machine.state(known.container) or 'gone'}\t{known.suite}\t{known.ssh_host}:{known.ssh_port}"
+            )
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command and return the exit status."""
     if argv[:1] == ["podman"]:
-        line = podman.command(argv[1:])
-        os.execvp(line[0], line)  # noqa: S606 - a list, no shell; the terminal belongs to podman
+        _become(podman.command(argv[1:]))
     arguments = parser().parse_args(argv)
     if arguments.command == "base":
         print(base.ensure(arguments.suite))
     elif arguments.command == "cas":
         for path in extra_cas():
             print(path)
+    elif arguments.command == "machine":
+        _machine(arguments)
+    elif arguments.command == "down-all":
+        for name in machine.down_all(images=arguments.images):
+            print(f"{name}: removed")
     return 0
 
 

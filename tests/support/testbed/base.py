@@ -56,7 +56,7 @@ def ensure(suite: str) -> str:
             return name
         print(f"Building {name} from {mirror()}", file=sys.stderr)
         # a file without a name: whatever kills us, nothing stays behind and no half of it is imported
-        with tempfile.TemporaryFile(dir="/var/tmp") as archive:  # noqa: S108 - too large for a tmpfs
+        with tempfile.TemporaryFile(dir="/var/tmp") as archive:
             built = subprocess.run(
                 ["mmdebstrap", *OPTIONS, suite, "-", "-"],
                 input="".join(f"{line}\n" for line in sources(suite, mirror())).encode(),
