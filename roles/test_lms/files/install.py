@@ -9,6 +9,7 @@ finished by the next one. Environments are shared by releases with equal require
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -46,11 +47,20 @@ def environment(home: Path, requirements: Path) -> Path:
     key = hashlib.sha256(requirements.read_bytes() + python.encode()).hexdigest()[:12]
     venv = home / f"venv-{key}"
     if not (venv / "complete").exists():
+        ensure_pip()
         subprocess.run([python, "-m", "venv", "--clear", venv], check=True)
-        pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "--only-binary=:all:", "-r", requirements], check=True)
+        pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--require-hashes", "--only-binary=:all:", "-r", str(requirements)], check=True)
         (venv / "complete").touch()
     return venv
+
+
+def ensure_pip() -> None:
+    """Install Debian's python3-venv where it is missing; here, as only a new environment needs it."""
+    if importlib.util.find_spec("ensurepip") is None:
+        os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "python3-venv"], check=True)
 
 
 def prune(home: Path) -> None:
