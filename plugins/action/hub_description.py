@@ -1,0 +1,184 @@
+# Copyright (c) The ananke.jupyterhub authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Validate hubs and describe them, on the controller; see the module of the same name for its documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Optional
+
+from ansible.plugins.action import ActionBase
+
+from ..module_utils.description import PREFIXES, Problem, Unusable, cross_check, describe, outline
+
+_ROLES = Path(__file__).resolve().parents[2] / "roles"
+#: Roles whose defaults a hub's variables fall back to.
+_HUB_ROLES = ("hub", "hub_lti")
+#: Roles whose defaults its machine's variables fall back to, and what a hub needs of them.
+_MACHINE_VARIABLES = {
+    "reverse_proxy_server_name": "reverse_proxy",
+    "reverse_proxy_https_port": "reverse_proxy",
+    "hub_image_definitions": "hub_image",
+}
+
+
+class ActionModule(ActionBase):
+    """Returns data and never looks at the host."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        _unused, options = self.validate_argument_spec(
+            argument_spec={
+                "all_hubs": {"type": "bool", "default": False},
+                "hubs_group": {"type": "str", "default": "hubs"},
+                "machines_group": {"type": "str", "default": "machines"},
+            }
+        )
+        result = super().run(tmp, task_vars)
+        self._vars = task_vars or {}
+        self._machines: dict[str, Optional[dict[str, Any]]] = {}
+        self._machine_names = sorted(self._group(options["machines_group"]))
+
+        if options["all_hubs"]:
+            hubs = sorted(self._group(options["hubs_group"]))
+            problems = self._check_all(hubs)
+            result["hubs"] = hubs
+        else:
+            described, problems = self._describe(self._vars["inventory_hostname"], self._vars)
+            result.update(described or {})
+        if problems:
+            return {"failed": True, "changed": False, "msg": "\n".join([_heading(problems), *map(str, problems)])}
+        result["changed"] = False
+        # a hub's environment may hold secrets: results stay out of what -v prints
+        result["_ansible_verbose_override"] = True
+        return result
+
+    def _check_all(self, hubs: list[str]) -> list[Problem]:
+        """Problems of the play's hubs, by themselves and beside all hubs of the inventory, whatever --limit says."""
+        in_play = set(self._vars.get("ansible_play_hosts_all") or hubs)
+        problems: list[Problem] = []
+        outlines = []
+        for hub in hubs:
+            variables = self._host_variables(hub)
+            rendered = self._rendered(variables, self._defaults(_HUB_ROLES), PREFIXES)
+            outlines.append(outline(hub, rendered))
+            if hub in in_play:
+                problems += self._describe(hub, variables, rendered)[1]
+        problems += cross_check(outlines, in_play)
+        return sorted(problems, key=lambda problem: hubs.index(problem.host))
+
+    def _describe(
+        self, hub: str, variables: Mapping[str, Any], rendered: Optional[Mapping[str, Any]] = None
+    ) -> tuple[Optional[dict[str, Any]], list[Problem]]:
+        if rendered is None:
+            rendered = self._rendered(variables, self._defaults(_HUB_ROLES), PREFIXES)
+        return describe(
+            hub,
+            rendered,
+            self._machine(rendered.get("hub_machine")),
+            machines=self._machine_names,
+            known=_known_names(),
+            directory=str(variables.get("inventory_dir") or self._loader.get_basedir()),
+        )
+
+    def _machine(self, name: Any) -> Optional[dict[str, Any]]:
+        """What hubs need to know of this machine, worked out once; None if it is not one of the machines."""
+        if not isinstance(name, str) or name not in self._machine_names:
+            return None
+        if name not in self._machines:
+            defaults = self._defaults(sorted(set(_MACHINE_VARIABLES.values())))
+            self._machines[name] = self._rendered(
+                self._host_variables(name), defaults, tuple(_MACHINE_VARIABLES), exactly=True
+            )
+        return self._machines[name]
+
+    def _group(self, name: str) -> list[str]:
+        return list(self._vars.get("groups", {}).get(name, []))
+
+    def _host_variables(self, host: str) -> dict[str, Any]:
+        return {**self._vars["hostvars"].raw_get(host), "hostvars": self._vars["hostvars"]}
+
+    def _defaults(self, roles: Any) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for role in roles:
+            path = _ROLES / role / "defaults" / "main.yml"
+            if path.exists():
+                result.update(self._loader.load_from_file(str(path), trusted_as_template=True) or {})
+        return result
+
+    def _rendered(
+        self,
+        variables: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        beginnings: tuple[str, ...],
+        exactly: bool = False,
+    ) -> dict[str, Any]:
+        """Those variables, templates resolved, as plain data; what cannot be resolved is an Unusable."""
+        merged = {**defaults, **variables}
+        templar = self._templar.copy_with_new_env(available_variables=merged)
+        result: dict[str, Any] = {}
+        for key in merged:
+            wanted = key in beginnings if exactly else key.lower().startswith(beginnings)
+            if wanted:
+                try:
+                    result[key] = _plain(templar.template(merged[key]))
+                except (
+                    Exception
+                ) as error:  # whatever a template can raise is this one hub's problem, not the end of the check
+                    result[key] = Unusable(_source(merged[key]), _reason(error))
+        return result
+
+
+def _heading(problems: list[Problem]) -> str:
+    hubs = len({problem.host for problem in problems})
+    return f"The inventory has {len(problems)} problem(s) in {hubs} hub(s). Nothing has been changed."
+
+
+def _plain(value: Any) -> Any:
+    """The value without Ansible's tags, so that only data goes on."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    return value
+
+
+def _source(value: Any) -> str:
+    """What the inventory says, as far as it can be shown."""
+    try:
+        return str.__str__(value) if isinstance(value, str) else str(value)
+    except Exception:
+        return "(from a vault)"
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return "it cannot be worked out: " + " ".join(str(error).split()).rstrip(".")
+
+
+@cache
+def _known_names() -> set[str]:
+    """All names that a role for hubs or images takes."""
+    from ansible.parsing.dataloader import DataLoader
+
+    known: set[str] = {"container_admin_password_hash", "container_admin_authorized_keys", "container_admin_uid"}
+    for path in sorted(_ROLES.glob("*/meta/argument_specs.yml")):
+        specs = DataLoader().load_from_file(str(path))
+        for entry in specs["argument_specs"].values():
+            known.update(name for name in entry.get("options") or {} if name.startswith(PREFIXES))
+    return known
