@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import pwd
+import typing as t
+
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
 
 LISTEN = "0A"
@@ -30,3 +33,27 @@ def listeners() -> dict[int, int]:
     for table in reversed(TABLES):
         found.update(parse(files.read(table) or ""))
     return found
+
+
+def taken(hubs: t.Iterable[dict[str, t.Any]], found: dict[int, int] | None = None) -> list[str]:
+    """Complaints about hubs on whose port somebody else listens already.
+
+    :param hubs: dictionaries with ``name``, ``port`` and ``container_admin``, whose own processes may listen there
+    :param found: what :func:`listeners` returns, if it is known
+    """
+    present = listeners() if found is None else found
+    problems = []
+    for hub in hubs:
+        owner = present.get(hub["port"])
+        if owner is None:
+            continue
+        try:
+            who = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            who = f"UID {owner}"
+        if who != hub["container_admin"]:
+            problems.append(
+                f"{hub['name']}: hub_port: {hub['port']} is in use by a process of {who}; choose another port,"
+                f" or see which process it is: ss -ltnp 'sport = :{hub['port']}'"
+            )
+    return problems

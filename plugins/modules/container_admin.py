@@ -103,7 +103,6 @@ exists:
 """
 
 import os
-import pwd
 import shlex
 import typing as t
 
@@ -130,27 +129,6 @@ class Commands:
         if status:
             raise accounts.AccountError(f"{shlex.join(argv)} failed with status {status}: {output.strip()}")
         return output
-
-
-def taken_ports(name: str, locations: list[dict[str, t.Any]]) -> list[str]:
-    """Complaints about ports on which another account's process listens already."""
-    if not locations:
-        return []
-    entry = accounts.lookup(name)
-    listeners = sockets.listeners()
-    problems = []
-    for location in locations:
-        owner = listeners.get(location["port"])
-        if owner is not None and (entry is None or owner != entry.pw_uid):
-            try:
-                who = pwd.getpwuid(owner).pw_name
-            except KeyError:
-                who = f"UID {owner}"
-            problems.append(
-                f"hub {location['name']}: hub_port {location['port']} is in use by a process of {who};"
-                f" choose another port, or see who it is with: ss -ltnp 'sport = :{location['port']}'"
-            )
-    return problems
 
 
 def grant_locations(locations: list[dict[str, t.Any]], commands: Commands, check: bool) -> list[str]:
@@ -196,7 +174,7 @@ def main() -> None:
     check = module.check_mode
     if os.geteuid() != 0:
         module.fail_json(msg="container_admin must run as root: set become: true for this task")
-    problems = taken_ports(wanted["name"], wanted["locations"])
+    problems = sockets.taken({**location, "container_admin": wanted["name"]} for location in wanted["locations"])
     if problems:
         module.fail_json(msg="; ".join(problems))
     commands = Commands(module)

@@ -1,0 +1,91 @@
+"""Container admins: the pure parts, and files of a home that are written as their owner."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, sockets
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def test_subordinate_ids_take_the_largest_single_range() -> None:
+    text = "a:100000:65536\nb:165536:1000\nb:200000:65536\n# a comment\nbroken line\nb:x:y\n"
+    assert accounts.subordinate_ids(text, "a") == 65536
+    assert accounts.subordinate_ids(text, "b") == 65536
+    assert accounts.subordinate_ids(text, "c") == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**31), st.integers(1, 2**17)), max_size=8))
+def test_next_range_overlaps_nobody(ranges: list[tuple[int, int]]) -> None:
+    text = "".join(f"user{number}:{start}:{count}\n" for number, (start, count) in enumerate(ranges))
+    first = accounts.next_range(text)
+    assert first >= 100000
+    assert all(first >= start + count for start, count in ranges)
+
+
+def test_password_field() -> None:
+    shadow = "root:*:1::::::\nmath101:$y$abc:1:0:99999:7:::\n"
+    assert accounts.password_field(shadow, "math101") == "$y$abc"
+    assert accounts.password_field(shadow, "nobody") is None
+
+
+def test_a_password_never_shows() -> None:
+    assert "secret" not in repr(accounts.Account(name="a", password_hash="secret"))  # noqa: S106
+
+
+def test_system_accounts_are_refused() -> None:
+    with pytest.raises(accounts.AccountError, match="system account"):
+        accounts.ensure(accounts.Account(name="daemon"), run=lambda *_a, **_k: "", check=True)
+
+
+def test_check_mode_says_what_a_new_account_gets() -> None:
+    def run(*_arguments: object, **_options: object) -> str:
+        raise AssertionError("check mode ran a command")
+
+    done = accounts.ensure(accounts.Account(name="nobody-has-this-name", password_hash="x"), run=run, check=True)  # noqa: S106
+    assert done[0] == "account nobody-has-this-name created"
+    assert "lingering enabled" in done
+    assert "password set" in done
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account; CI is root")
+def test_files_of_a_home_are_written_as_their_owner(tmp_path: Path) -> None:
+    daemon = pwd.getpwnam("daemon")
+    home = tmp_path / "home"
+    home.mkdir()
+    for folder in (home, *home.parents):
+        if folder.stat().st_mode & 0o005 != 0o005 and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o005)
+    os.chown(home, daemon.pw_uid, daemon.pw_gid)
+    wanted = {str(home / ".ssh/authorized_keys"): ("key\n", 0o600)}
+    assert accounts.as_user(daemon, lambda: accounts._write_own(wanted, False)) == [
+        f"{home}/.ssh/authorized_keys written"
+    ]
+    status = (home / ".ssh/authorized_keys").stat()
+    assert (status.st_uid, status.st_mode & 0o777) == (daemon.pw_uid, 0o600)
+    # A link that leads out of the home ends at what the owner may write.
+    (home / "bait").symlink_to(tmp_path / "roots")
+    (tmp_path / "roots").mkdir(mode=0o755)
+    with pytest.raises(accounts.AccountError, match="PermissionError"):
+        accounts.as_user(daemon, lambda: accounts._write_own({str(home / "bait/file"): ("x", 0o600)}, False))
+
+
+def test_listeners_are_read_from_the_kernels_table() -> None:
+    table = (
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        "   0: 0100007F:1FA5 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001        0 1 1 0 100 0 0 10 0\n"
+        "   1: 0100007F:1FA6 0100007F:0050 01 00000000:00000000 00:00000000 00000000  1002        0 1 1 0 100 0 0 10 0\n"
+    )
+    assert sockets.parse(table) == {8101: 1001}
+
+
+def test_a_taken_port_names_hub_key_value_and_remedy() -> None:
+    hubs = [{"name": "math101", "port": 8101, "container_admin": "math101"}]
+    (problem,) = sockets.taken(hubs, {8101: 0})
+    assert problem.startswith("math101: hub_port: 8101 is in use by a process of root; choose another port")
+    assert sockets.taken([{**hubs[0], "container_admin": "root"}], {8101: 0}) == []
+    assert sockets.taken(hubs, {}) == []

@@ -1,0 +1,106 @@
+"""nginx fragments: no half-applied state, no lost reload, no needless one."""
+
+from __future__ import annotations
+
+import os
+import threading
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import files, nginx
+
+
+class FakeNginx:
+    """Answers like nginx and systemctl, and remembers what it loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.reloads = 0
+        self.loaded: dict[str, str] = {}
+
+    def __call__(self, argv: t.Sequence[str]) -> tuple[int, str]:
+        present = {path: Path(path).read_text() for path in nginx.fragments(str(self.folder))}
+        if argv[0] == "nginx":
+            bad = [path for path, text in present.items() if "broken" in text]
+            return (1, f"unknown directive in {bad[0]}") if bad else (0, "")
+        self.reloads += 1
+        self.loaded = present
+        return 0, ""
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNginx:
+    conf, run = tmp_path / "conf", tmp_path / "run"
+    conf.mkdir()
+    run.mkdir()
+    (run / "nginx.pid").write_text(f"{os.getpid()}\n")
+    os.utime(run / "nginx.pid", (1, 1))
+    monkeypatch.setattr(nginx, "APPLIED", str(run / "applied"))
+    monkeypatch.setattr(nginx, "PID_FILE", str(run / "nginx.pid"))
+    original_lock, original_fragments = files.lock, nginx.fragments
+    monkeypatch.setattr(files, "lock", lambda name: original_lock(name, str(run)))
+    monkeypatch.setattr(nginx, "fragments", lambda directory=str(conf): original_fragments(directory))
+    return FakeNginx(conf)
+
+
+def test_a_change_is_loaded_once(server: FakeNginx) -> None:
+    path = str(server.folder / "a.conf")
+    assert nginx.apply(path, "one", server) == [f"{path} written", "nginx reloaded"]
+    assert nginx.apply(path, "one", server) == []
+    assert server.reloads == 1
+
+
+def test_a_refused_change_leaves_everything_as_it_was(server: FakeNginx) -> None:
+    path = str(server.folder / "a.conf")
+    nginx.apply(path, "one", server)
+    with pytest.raises(nginx.NginxError, match="unknown directive"):
+        nginx.apply(path, "broken", server)
+    assert Path(path).read_text() == "one"
+    new = str(server.folder / "b.conf")
+    with pytest.raises(nginx.NginxError):
+        nginx.apply(new, "broken", server)
+    assert not os.path.exists(new)
+    assert server.reloads == 1
+
+
+def test_a_reload_that_a_killed_run_owes_is_made_good(server: FakeNginx) -> None:
+    path = server.folder / "a.conf"
+    path.write_text("one")
+    os.chmod(path, 0o644)
+    assert nginx.pending()
+    assert nginx.apply(str(path), "one", server) == ["nginx reloaded"]
+    assert server.loaded == {str(path): "one"}
+    assert not nginx.pending()
+
+
+def test_a_server_that_was_started_after_the_last_change_needs_no_reload(server: FakeNginx) -> None:
+    (server.folder / "a.conf").write_text("one")
+    os.utime(nginx.PID_FILE, (2**32, 2**32))
+    assert not nginx.pending()
+
+
+def test_removal(server: FakeNginx) -> None:
+    path = str(server.folder / "a.conf")
+    nginx.apply(path, "one", server)
+    assert nginx.apply(path, None, server) == [f"{path} removed", "nginx reloaded"]
+    assert server.loaded == {}
+
+
+def test_twenty_side_by_side_are_all_loaded(server: FakeNginx) -> None:
+    paths = [str(server.folder / f"hub{number}.conf") for number in range(20)]
+    threads = [threading.Thread(target=nginx.apply, args=(path, path, server)) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.loaded == {path: path for path in paths}
+    assert server.reloads <= 20
+
+
+def test_location() -> None:
+    text = nginx.location("math101", "/math101/", 8101, "2g")
+    assert "location = /math101 {" in text
+    assert "proxy_pass http://127.0.0.1:8101;" in text
+    assert "client_max_body_size 2g;" in text
+    assert "location = " not in nginx.location("only", "/", 8101, "0")
