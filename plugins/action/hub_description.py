@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Optional
 
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.description import PREFIXES, Problem, Unusable, cross_check, describe, outline
@@ -23,6 +23,31 @@ _MACHINE_VARIABLES = {
     "reverse_proxy_https_port": "reverse_proxy",
     "hub_image_definitions": "hub_image",
 }
+
+
+def _known_names() -> set[str]:
+    """All names of variables that the collection's roles take of a hub."""
+    known: set[str] = set()
+    for path in sorted(_ROLES.glob("*/meta/argument_specs.yml")):
+        for entry in DataLoader().load_from_file(str(path))["argument_specs"].values():
+            known.update(str(name) for name in entry.get("options") or {} if name.startswith(PREFIXES))
+    return known
+
+
+def _defaults(*roles: str) -> dict[str, Any]:
+    """The roles' defaults, templates still to be resolved."""
+    result: dict[str, Any] = {}
+    for role in roles:
+        path = _ROLES / role / "defaults" / "main.yml"
+        if path.exists():
+            result.update(DataLoader().load_from_file(str(path), trusted_as_template=True) or {})
+    return result
+
+
+# Read when Ansible loads the plugin, once per run, and not in each of the processes that it starts per task and host.
+_KNOWN_NAMES = _known_names()
+_HUB_DEFAULTS = _defaults(*_HUB_ROLES)
+_MACHINE_DEFAULTS = _defaults(*sorted(set(_MACHINE_VARIABLES.values())))
 
 
 class ActionModule(ActionBase):
@@ -67,7 +92,7 @@ class ActionModule(ActionBase):
         outlines = []
         for hub in hubs:
             variables = self._host_variables(hub)
-            rendered = self._rendered(variables, self._defaults(_HUB_ROLES), PREFIXES)
+            rendered = self._rendered(variables, _HUB_DEFAULTS, PREFIXES)
             outlines.append(outline(hub, rendered))
             if hub in in_play:
                 problems += self._describe(hub, variables, rendered)[1]
@@ -78,13 +103,13 @@ class ActionModule(ActionBase):
         self, hub: str, variables: Mapping[str, Any], rendered: Optional[Mapping[str, Any]] = None
     ) -> tuple[Optional[dict[str, Any]], list[Problem]]:
         if rendered is None:
-            rendered = self._rendered(variables, self._defaults(_HUB_ROLES), PREFIXES)
+            rendered = self._rendered(variables, _HUB_DEFAULTS, PREFIXES)
         return describe(
             hub,
             rendered,
             self._machine(rendered.get("hub_machine")),
             machines=self._machine_names,
-            known=_known_names(),
+            known=_KNOWN_NAMES,
             directory=str(variables.get("inventory_dir") or self._loader.get_basedir()),
         )
 
@@ -93,10 +118,8 @@ class ActionModule(ActionBase):
         if not isinstance(name, str) or name not in self._machine_names:
             return None
         if name not in self._machines:
-            defaults = self._defaults(sorted(set(_MACHINE_VARIABLES.values())))
-            self._machines[name] = self._rendered(
-                self._host_variables(name), defaults, tuple(_MACHINE_VARIABLES), exactly=True
-            )
+            variables = self._host_variables(name)
+            self._machines[name] = self._rendered(variables, _MACHINE_DEFAULTS, tuple(_MACHINE_VARIABLES), exactly=True)
         return self._machines[name]
 
     def _group(self, name: str) -> list[str]:
@@ -104,14 +127,6 @@ class ActionModule(ActionBase):
 
     def _host_variables(self, host: str) -> dict[str, Any]:
         return {**self._vars["hostvars"].raw_get(host), "hostvars": self._vars["hostvars"]}
-
-    def _defaults(self, roles: Any) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for role in roles:
-            path = _ROLES / role / "defaults" / "main.yml"
-            if path.exists():
-                result.update(self._loader.load_from_file(str(path), trusted_as_template=True) or {})
-        return result
 
     def _rendered(
         self,
@@ -169,16 +184,3 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return "it cannot be worked out: " + " ".join(str(error).split()).rstrip(".")
-
-
-@cache
-def _known_names() -> set[str]:
-    """All names that a role for hubs or images takes."""
-    from ansible.parsing.dataloader import DataLoader
-
-    known: set[str] = {"container_admin_password_hash", "container_admin_authorized_keys", "container_admin_uid"}
-    for path in sorted(_ROLES.glob("*/meta/argument_specs.yml")):
-        specs = DataLoader().load_from_file(str(path))
-        for entry in specs["argument_specs"].values():
-            known.update(name for name in entry.get("options") or {} if name.startswith(PREFIXES))
-    return known
