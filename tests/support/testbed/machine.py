@@ -204,7 +204,8 @@ def image(suite: str) -> str:
     """Return the name of the machines' image of a suite, which is built if it is not there (40 s)."""
     source = base.ensure(suite)
     files = sorted(path for path in IMAGE_FILES.rglob("*") if path.is_file())
-    parts: list[str | bytes] = [source]
+    runtime = "" if suite != "bookworm" or podman.look().sys_resource else "runc"
+    parts: list[str | bytes] = [source, runtime]
     for path in [*files, *extra_cas()]:
         parts += [str(path.name), path.read_bytes()]
     name = f"{IMAGE}:{suite}-{digest(*parts)}"
@@ -218,7 +219,8 @@ def image(suite: str) -> str:
             (context / "cas").mkdir()
             for path in extra_cas():
                 shutil.copy(path, context / "cas")
-            arguments = ["build", "--network=host", "--build-arg", f"BASE={source}", "--tag", name, str(context)]
+            settings = [f"--build-arg=BASE={source}", f"--build-arg=RUNTIME={runtime}"]
+            arguments = ["build", "--network=host", *settings, "--tag", name, str(context)]
             built = podman.run(arguments, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if built.returncode != 0:
             raise TestbedError(f"building {name} failed: {built.stdout.strip()[-4000:]}")
@@ -229,7 +231,9 @@ def create_arguments(machine: Machine, image_name: str) -> list[str]:
     """Return podman's arguments that create a machine and start it."""
     ports = {"22": machine.ssh_port, **machine.published}
     publish = [f"--publish={machine.ssh_host}:{outside}:{inside}" for inside, outside in ports.items()]
-    volumes = [f"--volume={volume_name(machine.container, name)}:{path}" for name, path in machine.volumes.items()]
+    volumes = [
+        f"--volume={volume_name(machine.container, name)}:{path}:suid,dev" for name, path in machine.volumes.items()
+    ]
     return [
         "run",
         "--detach",
@@ -267,17 +271,26 @@ def wait_until(what: str, machine: Machine, ready: Callable[[], bool], timeout: 
         time.sleep(0.2)
 
 
+def wait_for_systemd(machine: Machine) -> None:
+    """Wait until systemd runs; what machine-init does is done by then.
+
+    Raises:
+        TestbedError: it took too long.
+    """
+
+    def runs() -> bool:
+        return machine.exec("test", "-S", "/run/systemd/private", check=False).returncode == 0
+
+    wait_until("systemd", machine, runs)
+
+
 def settle(machine: Machine) -> None:
     """Wait until the machine has booted, nothing has failed on it and the host admin can log in.
 
     Raises:
         TestbedError: a unit failed, or it took too long.
     """
-
-    def booted() -> bool:
-        return machine.exec("test", "-S", "/run/systemd/private", check=False).returncode == 0
-
-    wait_until("systemd", machine, booted)
+    wait_for_systemd(machine)
     state = machine.exec("timeout", f"{BOOT_TIMEOUT:.0f}", "systemctl", "is-system-running", "--wait", check=False)
     if state.stdout.strip() != "running":
         failed = machine.exec("systemctl", "list-units", "--failed", "--plain", "--no-legend", check=False).stdout
@@ -421,7 +434,7 @@ def up(
             _create(machine, image(machine.suite))
         elif present != "running":
             podman.run(["start", machine.container], capture_output=True)
-        wait_until("its container", machine, lambda: state(machine.container) == "running")
+        wait_for_systemd(machine)
         authorise(machine)
         write_file(record, json.dumps(asdict(machine), indent=2) + "\n")
         settle(machine)
@@ -443,7 +456,7 @@ def _create(machine: Machine, image_name: str) -> None:
 def _remove(name: str) -> None:
     """Remove a machine's container and volumes, and what is written about it."""
     container = container_name(name)
-    podman.run(["rm", "--force", "--time=5", "--ignore", container], capture_output=True)
+    podman.run(["rm", "--force", "--time=0", "--ignore", container], capture_output=True)
     found = podman.output(["volume", "ls", "--quiet"]).split()
     ours = [volume for volume in found if volume.startswith(volume_name(container, ""))]
     if ours:
