@@ -1,17 +1,21 @@
 """``make demo``: three real hubs and a test LMS on a test machine, built by the collection over SSH.
 
 ``python -m demo up`` applies ``playbooks/site.yml`` to ``inventories/demo`` and writes ``build/demo.json``;
-``python -m demo down`` removes all of it.
+``python -m demo down`` removes all of it. ``prepare`` and ``facts`` are its first and last part alone. With ``--name`` tests
+have demos of their own beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +23,27 @@ from testbed import machine as machines
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
-DEMO = BUILD / "demo"
-FACTS = BUILD / "demo.json"
-NAME = "demo"
 HTTPS_PORT = 8443
 CHANNEL_PORT = 8490
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """One demo, with what belongs to it alone."""
+
+    name: str
+    port: int
+    suite: str
+
+    @property
+    def folder(self) -> Path:
+        """Its certificate authority is here."""
+        return BUILD / self.name
+
+    @property
+    def facts(self) -> Path:
+        """What tests and people need to know about it."""
+        return BUILD / f"{self.name}.json"
 
 
 def say(text: str) -> None:
@@ -38,34 +58,31 @@ def command(*argv: str, **environment: str) -> None:
         sys.exit(f"{' '.join(argv)} failed with status {status}; the same command again goes on where it stopped")
 
 
-def prepare() -> machines.Machine:
-    """The test machine, the conda channel and the demo's certificate authority."""
+def prepare(demo: Demo) -> machines.Machine:
+    """The test machine, the conda channel and the certificate authority."""
     say("Test machine")
-    machine = machines.up(NAME, publish=[f"{HTTPS_PORT}:{HTTPS_PORT}"])
+    machine = machines.up(demo.name, suite=demo.suite, publish=[f"{demo.port}:{demo.port}"])
     say("Local conda channel")
+    channel = ("--directory", str(BUILD / "channel"))
     command(sys.executable, "-m", "channel", "build", "--suite", "trixie", "--output", str(BUILD / "channel"))
-    command(
-        *(sys.executable, "-m", "channel", "serve"),
-        *("--directory", str(BUILD / "channel"), "--bind", "127.0.0.1", "--port", str(CHANNEL_PORT)),
-    )
-    DEMO.mkdir(parents=True, exist_ok=True)
+    command(sys.executable, "-m", "channel", "serve", *channel, "--bind", "127.0.0.1", "--port", str(CHANNEL_PORT))
     say("Certificate authority")
+    demo.folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"directory": str(demo.folder / "ca"), "name": demo.name, "hosts": ["hubs.localhost", "lms.localhost"]}
     command(
         *("ansible", "localhost", "--connection", "local", "--module-name", "ananke.jupyterhub.demo_ca"),
         *("--extra-vars", f"ansible_python_interpreter={sys.executable}"),
-        *(
-            "--args",
-            json.dumps({"directory": str(DEMO / "ca"), "name": NAME, "hosts": ["hubs.localhost", "lms.localhost"]}),
-        ),
+        *("--args", json.dumps(wanted)),
     )
     return machine
 
 
-def facts(machine: machines.Machine) -> dict[str, Any]:
+def describe(demo: Demo, machine: machines.Machine) -> dict[str, Any]:
     """What tests and people need to know about the demo."""
     output = subprocess.run(
         ["ansible-inventory", "--inventory", str(ROOT / "inventories/demo"), "--list"],
         cwd=ROOT,
+        env={**os.environ, "ANANKE_DEMO": demo.name},
         check=True,
         capture_output=True,
         text=True,
@@ -77,7 +94,7 @@ def facts(machine: machines.Machine) -> dict[str, Any]:
         hubs.append(
             {
                 "name": name,
-                "url": f"https://hubs.localhost:{HTTPS_PORT}{variables.get('hub_path', f'/{name}/')}",
+                "url": f"https://hubs.localhost:{demo.port}{variables.get('hub_path', f'/{name}/')}",
                 "container": f"ananke-{name}",
                 "container_admin": variables.get("hub_container_admin", name),
             }
@@ -89,13 +106,20 @@ def facts(machine: machines.Machine) -> dict[str, Any]:
             "ssh_user": machine.ssh_user,
             "ssh_key": str(machine.ssh_key),
         },
-        "lms": {"url": f"https://lms.localhost:{HTTPS_PORT}/"},
-        "ca": str(DEMO / "ca/ca.pem"),
+        "lms": {"url": f"https://lms.localhost:{demo.port}/"},
+        "ca": str(demo.folder / "ca/ca.pem"),
         "hubs": hubs,
     }
 
 
-def table(known: dict[str, Any], machine: machines.Machine) -> str:
+def facts(demo: Demo) -> dict[str, Any]:
+    """Write the demo's facts, and return them."""
+    known = describe(demo, machines.load(demo.name))
+    demo.facts.write_text(json.dumps(known, indent=2) + "\n")
+    return known
+
+
+def table(demo: Demo, known: dict[str, Any], machine: machines.Machine) -> str:
     """The demo at a glance."""
     rows = [("LMS", known["lms"]["url"])]
     rows += [
@@ -104,50 +128,54 @@ def table(known: dict[str, Any], machine: machines.Machine) -> str:
     rows += [
         ("open", "a browser on this machine, at the LMS: choose a person and a course, open the hub"),
         ("trust", f"let the browser trust {known['ca']}, or accept its warning for both addresses"),
-        ("SSH", f"ssh -F {machine.ssh_config} {NAME}"),
-        ("root shell", f"ssh -tF {machine.ssh_config} {NAME} sudo -iu math101 hubs/math101/shell"),
-        ("facts", str(FACTS.relative_to(ROOT))),
+        ("SSH", f"ssh -F {machine.ssh_config} {demo.name}"),
+        ("root shell", f"ssh -tF {machine.ssh_config} {demo.name} sudo -iu math101 hubs/math101/shell"),
+        ("facts", str(demo.facts.relative_to(ROOT))),
         ("stop", "make demo-down"),
     ]
     width = max(len(name) for name, _value in rows)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
 
 
-def up() -> None:
+def up(demo: Demo) -> None:
     """Set everything up."""
     started = time.monotonic()
-    FACTS.unlink(missing_ok=True)
-    machine = prepare()
+    demo.facts.unlink(missing_ok=True)
+    machine = prepare(demo)
     say("The collection: playbooks/site.yml on inventories/demo")
     command(
         *("ansible-playbook", "--inventory", "inventories/demo", "playbooks/site.yml"),
+        ANANKE_DEMO=demo.name,
         ANSIBLE_DISPLAY_SKIPPED_HOSTS="false",
         ANSIBLE_FORCE_COLOR="1" if sys.stdout.isatty() else "0",
     )
-    known = facts(machine)
-    FACTS.write_text(json.dumps(known, indent=2) + "\n")
+    known = facts(demo)
     say(f"The demo is up, after {(time.monotonic() - started) / 60:.1f} minutes\n")
-    print(table(known, machine))
+    print(table(demo, known, machine))
 
 
-def down() -> None:
-    """Remove everything; twice does no harm."""
-    FACTS.unlink(missing_ok=True)
-    subprocess.run(
-        [sys.executable, "-m", "channel", "stop", "--directory", str(BUILD / "channel")], cwd=ROOT, check=False
-    )
-    machines.down(NAME)
+def down(demo: Demo) -> None:
+    """Remove everything; twice does no harm. What demos share goes with the last one."""
+    demo.facts.unlink(missing_ok=True)
+    machines.down(demo.name)
+    shutil.rmtree(demo.folder, ignore_errors=True)
     if not machines.names():
+        channel = ("--directory", str(BUILD / "channel"))
+        subprocess.run([sys.executable, "-m", "channel", "stop", *channel], cwd=ROOT, check=False)
         command(sys.executable, "-m", "testbed", "down-all", "--images")
-    for path in ("demo", "channel"):
-        subprocess.run(["rm", "-rf", str(BUILD / path)], check=True)
+        shutil.rmtree(BUILD / "channel", ignore_errors=True)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
-    parser.add_argument("act", choices=["up", "down"])
-    {"up": up, "down": down}[parser.parse_args().act]()
+    parser.add_argument("act", choices=["up", "down", "prepare", "facts"])
+    parser.add_argument("--name", default="demo", help="name of the test machine")
+    parser.add_argument("--port", type=int, default=HTTPS_PORT, help="its HTTPS port, here and there")
+    parser.add_argument("--suite", default="trixie", choices=["bookworm", "trixie"], help="its Debian release")
+    options = parser.parse_args()
+    acts: dict[str, Callable[[Demo], Any]] = {"up": up, "down": down, "prepare": prepare, "facts": facts}
+    acts[options.act](Demo(options.name, options.port, options.suite))
 
 
 if __name__ == "__main__":

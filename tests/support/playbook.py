@@ -1,0 +1,102 @@
+"""Runs playbooks as an admin does, and reads what their recap says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import resource
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """One line of the recap."""
+
+    ok: int
+    changed: int
+    unreachable: int
+    failed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A finished run."""
+
+    status: int
+    output: str
+    recap: dict[str, Host]
+    wall: float
+    """Seconds."""
+    cpu: float
+    """Seconds of CPU on the controller."""
+    executions: list[dict[str, str]]
+    """Executions of modules: host, module, task."""
+
+    @property
+    def changed(self) -> int:
+        """Changed tasks on all hosts."""
+        return sum(host.changed for host in self.recap.values())
+
+    def executions_of(self, host: str) -> list[str]:
+        """Names of the modules that were executed for a host."""
+        return [one["module"] for one in self.executions if one["host"] == host]
+
+
+def arguments(playbook: str, inventory: str | Path, *more: str) -> list[str]:
+    """The command line of a run."""
+    return ["ansible-playbook", "--inventory", str(inventory), str(ROOT / "playbooks" / f"{playbook}.yml"), *more]
+
+
+def environment(executions: str = "", **more: str) -> dict[str, str]:
+    """The environment of a run; ``executions`` names the file that counts executions of modules."""
+    added = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    if executions:
+        added["ANSIBLE_CALLBACK_PLUGINS"] = str(ROOT / "tests/support/callback_plugins")
+        added["ANSIBLE_CALLBACKS_ENABLED"] = "module_executions"
+        added["ANANKE_EXECUTIONS"] = executions
+    return {**os.environ, **added, **more}
+
+
+def run(playbook: str, inventory: str | Path, *more: str, count: bool = False, **variables: str) -> Outcome:
+    """Run a playbook to its end, whatever that is."""
+    with tempfile.NamedTemporaryFile("r", prefix="executions-") as counted:
+        started, used = time.monotonic(), _children_cpu()
+        process = subprocess.run(
+            arguments(playbook, inventory, *more),
+            cwd=ROOT,
+            env=environment(counted.name if count else "", **variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        wall, cpu = time.monotonic() - started, _children_cpu() - used
+        executions = [json.loads(line) for line in counted.read().splitlines()]
+    output = process.stdout + process.stderr
+    return Outcome(process.returncode, output, read_recap(output), wall, cpu, executions)
+
+
+def succeed(playbook: str, inventory: str | Path, *more: str, count: bool = False, **variables: str) -> Outcome:
+    """Run a playbook that must succeed."""
+    outcome = run(playbook, inventory, *more, count=count, **variables)
+    if outcome.status:
+        raise AssertionError(f"{playbook} ended with status {outcome.status}:\n{outcome.output[-6000:]}")
+    return outcome
+
+
+def read_recap(output: str) -> dict[str, Host]:
+    """The recap of a run's output, by host."""
+    return {name: Host(*map(int, numbers)) for name, *numbers in RECAP.findall(output)}
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
