@@ -8,21 +8,44 @@ export PYTHONPATH := $(CURDIR)/tests/support
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo demo-down clean
+.PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+.PHONY: setup
 setup: .venv/.complete ## Debian packages, a virtual environment, the collection on Ansible's path
 
 .venv/.complete: requirements-dev.txt tests/support/setup
 	tests/support/setup "$(PYTHON)" "$(VENV)" "$(COLLECTION)"
 	touch $@
 
+.PHONY: demo demo-down
 demo: setup ## three real hubs and a test LMS on a test machine of this machine
 	python -m demo up
 
 demo-down: setup ## remove the demo
 	python -m demo down
 
+.PHONY: test lint sanity unit molecule
+test: lint unit sanity molecule ## all tests, quick ones first
+
+lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
+	ruff check .
+	ruff format --check .
+	mypy
+	yamllint --strict .
+	ansible-lint
+	antsibull-changelog lint
+
+unit: setup ## pure logic, and the hub's configuration in a real JupyterHub
+	pytest
+
+sanity: setup ## ansible-test sanity
+	tests/support/sanity
+
+molecule: setup ## whole runs on test machines: check mode, converge, idempotence, verify
+	molecule test --all
+
+.PHONY: clean
 clean: ## remove the virtual environment and everything built (machines first: make demo-down)
 	rm -rf build .venv
