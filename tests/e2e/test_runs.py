@@ -1,0 +1,52 @@
+"""Promises of a run: nothing changes twice, check mode tells the truth, and an unchanged hub is cheap."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import killed
+import playbook
+import pytest
+
+INVENTORY = playbook.ROOT / "inventories/demo"
+HUBS = ("math101", "physics", "sandbox")
+
+
+def test_a_second_run_changes_nothing_and_costs_little() -> None:
+    outcome = playbook.succeed("site", INVENTORY, count=True)
+    assert set(outcome.recap) >= {"demo", *HUBS}
+    assert {name: host.changed for name, host in outcome.recap.items() if host.changed} == {}
+    for hub in HUBS:
+        executed = outcome.executions_of(hub)
+        assert "ananke.jupyterhub.hub" in executed
+        assert len(executed) <= 3, executed
+
+
+def test_check_mode_on_a_converged_machine_changes_nothing() -> None:
+    outcome = playbook.succeed("site", INVENTORY, "--check", "--diff")
+    assert outcome.changed == 0, outcome.output
+
+
+def test_check_mode_foretells_what_a_run_then_does(tmp_path: Path) -> None:
+    change = ("--limit", "sandbox", "--extra-vars", "hub_cull_timeout=1200")
+    foretold = playbook.succeed("hubs", INVENTORY, "--check", "--diff", *change)
+    assert foretold.recap["sandbox"].changed == 1
+    assert "1200" in foretold.output
+    again = playbook.succeed("hubs", INVENTORY, "--check", *change)
+    assert again.recap["sandbox"].changed == 1, "check mode changed something"
+    done = playbook.succeed("hubs", INVENTORY, *change)
+    assert done.recap["sandbox"].changed == 1
+    assert playbook.succeed("hubs", INVENTORY, *change).changed == 0
+    back = playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")
+    assert back.recap["sandbox"].changed == 1
+
+
+@pytest.mark.parametrize("changed", ["hub_cull_timeout", "hub_health_timeout", "hub_user_tasks"])
+def test_a_killed_change_is_finished_by_the_next_run(changed: str) -> None:
+    value = random.randint(400, 900)  # noqa: S311
+    change = ("--limit", "sandbox", "--extra-vars", f"{changed}={value}")
+    killed.kill_one(random.uniform(1, 8), "hubs", *change)  # noqa: S311
+    playbook.succeed("hubs", INVENTORY, *change)
+    assert playbook.succeed("hubs", INVENTORY, *change).changed == 0
+    playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")

@@ -1,0 +1,60 @@
+"""Kill a run of the site at random moments; the next one must always be able to go on.
+
+``python -m killed --times 10`` starts ``playbooks/site.yml`` on ``inventories/demo`` again and again and kills each run, and all
+it started on this computer, without warning. What the runs did stays, so the moments wander over the whole site. The run
+that completes it all is the caller's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import playbook
+
+
+def kill_one(moment: float, name: str = "site", *more: str) -> int | None:
+    """Start a run of a playbook and kill it after ``moment`` seconds; returns its status when it ended before, None when it was killed."""
+    process = subprocess.Popen(
+        playbook.arguments(name, playbook.ROOT / "inventories/demo", *more),
+        cwd=playbook.ROOT,
+        env=playbook.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(moment)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="killed", description=__doc__)
+    parser.add_argument("--times", type=int, default=10, help="runs to kill")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32, help="to repeat the same moments")
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    chance = random.Random(options.seed)  # noqa: S311  (moments, no secrets)
+    for number in range(1, options.times + 1):
+        moment = chance.uniform(2, 12 + 6 * number)
+        status = kill_one(moment)
+        print(f"run {number}: {f'killed after {moment:.1f} s' if status is None else f'ended by itself with {status}'}")
+        sys.stdout.flush()
+        if status:
+            sys.exit(
+                f"run {number} failed by itself; see what it says: ansible-playbook -i inventories/demo playbooks/site.yml"
+            )
+
+
+if __name__ == "__main__":
+    main()
