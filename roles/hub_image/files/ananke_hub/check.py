@@ -14,6 +14,7 @@ import difflib
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,22 +27,33 @@ from .loader import ConfigurationError, load
 from .paths import DESCRIPTION_VARIABLE, Paths
 
 
+def _reason(error: Exception) -> str:
+    """The error in one line, without the object that traitlets was made to check it with."""
+    return re.sub(r" of (a|<[^>]*>) ?(HasTraits)? instance", "", " ".join(str(error).split()))
+
+
 def _classes(config: Any) -> dict[str, type]:
     """The configurable classes that play a part in this hub, by name."""
     from jupyterhub.app import JupyterHub
+    from jupyterhub.auth import Authenticator
+    from jupyterhub.crypto import CryptKeeper
+    from jupyterhub.proxy import ConfigurableHTTPProxy
+    from jupyterhub.spawner import Spawner
     from ltiauthenticator.lti13.validator import LTI13LaunchValidator
+    from traitlets import HasTraits, TraitError
     from traitlets.config import Configurable
 
-    seeds: list[type] = [*JupyterHub.classes, JupyterHub, LTI13LaunchValidator]
-    seeds += [
-        value
-        for name in ("authenticator_class", "spawner_class", "proxy_class")
-        if isinstance(value := config.JupyterHub.get(name), type)
-    ]
+    seeds: list[type] = [JupyterHub, Authenticator, CryptKeeper, ConfigurableHTTPProxy, Spawner, LTI13LaunchValidator]
+    traits = JupyterHub.class_traits()
+    for name in ("authenticator_class", "spawner_class", "proxy_class"):
+        if name in config.JupyterHub:
+            try:
+                seeds.append(traits[name]._validate(HasTraits(), config.JupyterHub[name]))
+            except (TraitError, ImportError) as error:
+                raise ConfigurationError(f"c.JupyterHub.{name}: {_reason(error)}") from None
     return {
         base.__name__: base
         for seed in seeds
-        if isinstance(seed, type)
         for base in seed.__mro__
         if issubclass(base, Configurable) and base is not Configurable
     }
@@ -49,7 +61,7 @@ def _classes(config: Any) -> dict[str, type]:
 
 def check_traits(config: Any) -> None:
     """Have every configured value checked by the trait that it is for. Raises ConfigurationError."""
-    from traitlets import HasTraits, TraitError
+    from traitlets import HasTraits
     from traitlets.config import LazyConfigValue
 
     known = _classes(config)
@@ -67,8 +79,8 @@ def check_traits(config: Any) -> None:
                 raise ConfigurationError(f"c.{class_name}.{name}: there is no such setting{hint}")
             try:
                 traits[name]._validate(HasTraits(), value)
-            except TraitError as error:
-                raise ConfigurationError(f"c.{class_name}.{name}: {' '.join(str(error).split())}") from None
+            except Exception as error:  # some of JupyterHub's own traits fail by other errors than TraitError
+                raise ConfigurationError(f"c.{class_name}.{name}: {value!r} is not allowed: {_reason(error)}") from None
 
 
 @contextlib.contextmanager

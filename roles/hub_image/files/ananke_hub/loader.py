@@ -28,21 +28,24 @@ def _one_line(value: object) -> str:
     return " ".join(str(value).split())
 
 
+def _run(path: Path, c: Any) -> None:
+    def load_subconfig(name: str, folder: str | None = None) -> None:
+        _run(Path(folder) / name if folder else path.parent / name, c)
+
+    code = compile(path.read_bytes(), str(path), "exec")
+    namespace = {"__file__": str(path), "__name__": "__main__", "c": c, "get_config": lambda: c}
+    exec(code, {**namespace, "load_subconfig": load_subconfig})  # noqa: S102 - configuration of JupyterHub is Python
+
+
 def load_file(path: Path, c: Any) -> None:
-    """Run one file with ``c`` and ``get_config()``, as JupyterHub would. Raises ConfigurationError."""
+    """Run one file with ``c``, ``get_config`` and ``load_subconfig``, as JupyterHub would. Raises ConfigurationError."""
     name = f"{path.parent.name}/{path.name}"
     try:
-        code = compile(path.read_bytes(), str(path), "exec")
-    except OSError as error:
-        raise ConfigurationError(f"{name}: cannot be read: {error.strerror}") from None
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ConfigurationError(f"{name}{f', line {line}' if line else ''}: {_one_line(reason)}") from None
-    try:
-        exec(code, {"__file__": str(path), "__name__": "__main__", "c": c, "get_config": lambda: c})  # noqa: S102
+        _run(path, c)
     except DescriptionError as error:
         raise ConfigurationError(_one_line(error)) from None
+    except SyntaxError as error:
+        raise ConfigurationError(f"{name}, line {error.lineno}: {_one_line(error.msg)}") from None
     except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of ananke_hub share: a description, a hub's folders below a temporary directory, a small LMS and a browser."""
+
+from __future__ import annotations
+
+import copy
+import http.cookies
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+import requests
+from ananke_hub.paths import Paths
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE_PARENT = REPOSITORY / "roles/hub_image/files"
+ROOTFS = PACKAGE_PARENT / "rootfs"
+NUMBERED = REPOSITORY / "roles/hub/files/jupyterhub_config.d"
+PROXY_VERSION = "5.3.0"
+
+_DESCRIPTION: dict[str, Any] = {
+    "version": 1,
+    "name": "math101",
+    "base_url": "/math101/",
+    "public_url": "https://hubs.example.org/math101/",
+    "log_level": "INFO",
+    "admins": ["uteacher1"],
+    "users": [],
+    "servers": {
+        "memory": 1073741824,
+        "swap": 0,
+        "tasks": 512,
+        "cpus": 2.0,
+        "default_url": "/lab",
+        "start_timeout": 120,
+        "http_timeout": 120,
+        "concurrent_spawns": 8,
+        "environment": {"COURSE": "math"},
+    },
+    "culling": {"timeout": 3600, "every": 300, "max_age": 0},
+    "lti": {
+        "issuer": "https://lms.example.org",
+        "client_ids": ["client-1"],
+        "authorize_url": "https://lms.example.org/auth",
+        "jwks_endpoint": "https://lms.example.org/jwks",
+        "username_key": "sub",
+        "username_prefix": "u",
+    },
+}
+
+
+def description(**changes: Any) -> dict[str, Any]:
+    """A fresh, valid description with some top-level keys changed."""
+    return {**copy.deepcopy(_DESCRIPTION), **changes}
+
+
+def make_root(root: Path, hub: dict[str, Any]) -> Paths:
+    """A hub's folders below ``root``, as a container would see them."""
+    paths = Paths.at(root)
+    paths.config_d.mkdir(parents=True)
+    paths.description.parent.mkdir(parents=True)
+    paths.description.write_text(json.dumps(hub))
+    for file in NUMBERED.glob("*.py"):
+        shutil.copy(file, paths.config_d)
+    shutil.copy(ROOTFS / "opt/conda/envs/jhub/etc/jupyterhub/jupyterhub_config.py", paths.config)
+    return paths
+
+
+def environment(root: Path) -> dict[str, str]:
+    """Variables for a process that takes ``root`` for the container's root."""
+    return {**os.environ, "ANANKE_ROOT": str(root), "PYTHONPATH": str(PACKAGE_PARENT)}
+
+
+def run_module(module: str, root: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, env=environment(root), input=stdin, capture_output=True, text=True, timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def proxy_program() -> list[str]:
+    """configurable-http-proxy, installed from npm into build/ once."""
+    folder = REPOSITORY / "build/configurable-http-proxy"
+    program = folder / "node_modules/configurable-http-proxy/bin/configurable-http-proxy"
+    if not program.exists():
+        package = f"configurable-http-proxy@{PROXY_VERSION}"
+        subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), package], check=True, timeout=300)
+    return ["node", str(program)]
+
+
+class Lms:
+    """An LMS as far as a hub talks to it by itself: it publishes keys. Tokens are signed at will."""
+
+    def __init__(self) -> None:
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.requests_for_keys = 0
+        lms = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                lms.requests_for_keys += 1
+                body = json.dumps(lms.jwks()).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.jwks_url = f"http://127.0.0.1:{self.server.server_port}/jwks"
+
+    def jwks(self) -> dict[str, Any]:
+        public = json.loads(RSAAlgorithm.to_jwk(self.key.public_key()))
+        return {"keys": [{**public, "kid": "key-1", "use": "sig", "alg": "RS256"}]}
+
+    def claims(self, asked_nonce: str, asked_sub: str = "1234", /, **changes: Any) -> dict[str, Any]:
+        """A complete launch; a change to None leaves the claim out."""
+        now = int(time.time())
+        lti = "https://purl.imsglobal.org/spec/lti/claim/"
+        claims = {
+            "iss": "https://lms.example.org",
+            "aud": "client-1",
+            "sub": asked_sub,
+            "iat": now,
+            "exp": now + 300,
+            "nonce": asked_nonce,
+            "given_name": "Ada",
+            "family_name": "Lovelace",
+            "name": "Ada Lovelace",
+            "email": "ada@example.org",
+            f"{lti}version": "1.3.0",
+            f"{lti}message_type": "LtiResourceLinkRequest",
+            f"{lti}deployment_id": "1",
+            f"{lti}target_link_uri": "https://hubs.example.org/math101/",
+            f"{lti}resource_link": {"id": "7"},
+            f"{lti}roles": ["http://purl.imsglobal.org/vocab/lis/v2/membership#Learner"],
+            **changes,
+        }
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def sign(self, claims: dict[str, Any], key: Any = None, kid: str = "key-1", algorithm: str = "RS256") -> str:
+        return jwt.encode(claims, key or self.key, algorithm=algorithm, headers={"kid": kid})
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Browser:
+    """Requests with a cookie jar that shows the cookies' attributes; it keeps Secure cookies though it speaks HTTP."""
+
+    def __init__(self, origin: str, address: str = "192.0.2.7") -> None:
+        self.origin = origin
+        self.cookies: dict[str, http.cookies.Morsel[str]] = {}
+        self.headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": address, "User-Agent": "test"}
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        cookie = "; ".join(f"{name}={morsel.coded_value}" for name, morsel in self.cookies.items() if morsel.value)
+        headers = {**self.headers, "Cookie": cookie, "Host": "hubs.example.org"}
+        answer = requests.request(
+            method, self.origin + path, headers=headers, allow_redirects=False, timeout=30, **options
+        )
+        for header in answer.raw.headers.getlist("Set-Cookie"):
+            jar: http.cookies.SimpleCookie = http.cookies.SimpleCookie(header)
+            self.cookies.update(jar)
+        return answer
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, data: dict[str, str]) -> requests.Response:
+        return self.request("POST", path, data=data)
+
+
+class Hub:
+    """A real JupyterHub with the image's configuration and a real proxy, below a temporary directory."""
+
+    def __init__(self, root: Path, lms: Lms, hub: dict[str, Any]) -> None:
+        self.root, self.lms = root, lms
+        self.proxy_port, self.api_port, self.hub_port = free_port(), free_port(), free_port()
+        self.base = hub["base_url"]
+        self.origin = f"http://127.0.0.1:{self.proxy_port}"
+        if hub["lti"]:
+            hub["lti"]["jwks_endpoint"] = lms.jwks_url
+        self.paths = make_root(root, hub)
+        # the only things that a test's machine cannot share with a container: ports, and systemd for servers
+        (self.paths.config_d / "90_test.py").write_text(
+            f"c.JupyterHub.bind_url = 'http://127.0.0.1:{self.proxy_port}{self.base}'\n"
+            f"c.JupyterHub.hub_bind_url = 'http://127.0.0.1:{self.hub_port}'\n"
+            f"c.ConfigurableHTTPProxy.api_url = 'http://127.0.0.1:{self.api_port}'\n"
+            "c.JupyterHub.spawner_class = 'simple'\n"
+        )
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.log = root / "hub.log"
+        done = run_module("ananke_hub.init", root)
+        assert done.returncode == 0, done.stderr
+
+    def start_proxy(self) -> None:
+        token = self.paths.proxy_env.read_text().strip().partition("=")[2]
+        command = [
+            *proxy_program(),
+            *("--ip", "127.0.0.1", "--port", str(self.proxy_port), "--api-ip", "127.0.0.1"),
+            *("--api-port", str(self.api_port), "--error-path", str(self.paths.proxy_pages)),
+        ]
+        env = {**os.environ, "CONFIGPROXY_AUTH_TOKEN": token}
+        with (self.root / "proxy.log").open("ab") as log:
+            self.processes.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
+
+    def start_hub(self) -> None:
+        command = [sys.executable, "-m", "jupyterhub", "--config", str(self.paths.config)]
+        with self.log.open("ab") as log:
+            self.hub = subprocess.Popen(
+                command, env=environment(self.root), cwd=self.paths.data, stdout=log, stderr=log, umask=0o077
+            )
+        self.processes.append(self.hub)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            assert self.hub.poll() is None, self.log.read_text()[-3000:]
+            try:
+                if requests.get(f"{self.origin}{self.base}hub/health", timeout=5).status_code == 200:
+                    return
+            except requests.ConnectionError:
+                pass
+            time.sleep(0.2)
+        raise AssertionError("the hub is not healthy after 60 s: " + self.log.read_text()[-3000:])
+
+    def stop_hub(self) -> None:
+        self.hub.send_signal(signal.SIGTERM)
+        self.hub.wait(30)
+
+    def restart_hub(self) -> None:
+        self.stop_hub()
+        self.start_hub()
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.terminate()
+                process.wait(30)
+
+    def browser(self) -> Browser:
+        return Browser(self.origin)
+
+    def begin(self, browser: Browser, **changes: str | None) -> dict[str, str]:
+        """Announce a launch; returns what the hub asks the LMS for."""
+        arguments = {
+            "iss": "https://lms.example.org",
+            "login_hint": "1234",
+            "target_link_uri": "https://hubs.example.org/math101/",
+            "client_id": "client-1",
+            **changes,
+        }
+        given = {name: value for name, value in arguments.items() if value is not None}
+        answer = browser.get(f"{self.base}hub/lti13/oauth_login", params=given)
+        assert answer.status_code == 302, answer.text
+        query = parse_qs(urlsplit(answer.headers["Location"]).query)
+        return {name: values[0] for name, values in query.items()}
+
+    def end(self, browser: Browser, state: str, token: str) -> requests.Response:
+        return browser.post(f"{self.base}hub/lti13/oauth_callback", {"state": state, "id_token": token})
+
+    def launch(self, browser: Browser, who: str = "1234", /, **changes: Any) -> requests.Response:
+        asked = self.begin(browser)
+        return self.end(browser, asked["state"], self.lms.sign(self.lms.claims(asked["nonce"], who, **changes)))
