@@ -225,8 +225,10 @@ class _Reader:
         self.values: dict[str, Any] = {}
 
     def refuse(self, key: str, value: Optional[str], what: str, remedy: str) -> None:
-        shown_value = value if value is not None else shown(self.variables[key]) if key in self.variables else NOT_SET
-        self.problems.append(Problem(self.host, key, shown_value, what, remedy))
+        """Report a problem with the variable ``key``, or the part of it; ``value`` None shows the whole variable."""
+        if value is None:
+            value = shown_of(key, self.variables[key]) if key in self.variables else NOT_SET
+        self.problems.append(Problem(self.host, key, value, what, remedy))
 
     def take(self, key: str, check: checks.Check) -> None:
         """Put the normalised value into ``values``, or its problem into ``problems``."""
@@ -241,7 +243,7 @@ class _Reader:
             if value is None:
                 self.refuse(key, NOT_SET, "it is required", error.remedy)
             else:
-                self.refuse(key + error.where, error.value, error.what, error.remedy)
+                self.refuse(key + error.where, error.value or shown_of(key, value), error.what, error.remedy)
 
     def has(self, *keys: str) -> bool:
         """Whether all of them are known and not null."""
@@ -301,8 +303,7 @@ def _unknown_names(reader: _Reader, known: Collection[str]) -> None:
         if key in _REFUSED:
             reader.refuse(key, None, *_REFUSED[key])
         elif key.lower().startswith(PREFIXES) and key not in known:
-            value = shown_of(key, reader.variables[key])
-            reader.refuse(key, value, "there is no such variable", f"The nearest valid name is {nearest(key, known)}")
+            reader.refuse(key, None, "there is no such variable", f"The nearest valid name is {nearest(key, known)}")
 
 
 def _machine(

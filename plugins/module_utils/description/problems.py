@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Optional
 NOT_SET = "(not set)"
 #: Longest value, in characters, that a message repeats.
 SHOWN = 80
-#: Names whose values no message repeats.
-_SECRET = re.compile(r"pass|secret|token|hash|credential|private|_key\Z", re.IGNORECASE)
+#: Names whose values no message repeats: an environment often holds secrets, and misspelt names still sound like them.
+_SECRET = re.compile(r"environment|pass|secret|token(?!_url)|hash|credential|private", re.IGNORECASE)
 
 
 class Bad(ValueError):
@@ -45,7 +45,8 @@ class Problem(NamedTuple):
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.host}: {self.key} = {self.value}: {self.what}. {self.remedy}."
+        line = f"{self.host}: {self.key} = {self.value}: {self.what}. {self.remedy}."
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 class Unusable:

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The preflight playbook, run by a real ansible-playbook over good and bad inventories."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from description_cases import ROOT, bad_hubs, good, hubs_together, inventory_variables, says, write_inventory
+
+
+class Controller:
+    """Runs Ansible in an empty folder, with a program in ssh's place that leaves a trace of every connection."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.trace = folder, folder / "connections"
+        self.ssh = folder / "ssh"
+        self.ssh.write_text(f"#!/bin/sh\necho \"$@\" >> '{self.trace}'\nexit 255\n")
+        self.ssh.chmod(0o755)
+
+    def inventory(self, hubs: dict[str, dict[str, Any]], rendered: tuple[str, ...] = ()) -> Path:
+        return write_inventory(self.folder, hubs, self.ssh, rendered)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        config = {
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build/collections"),
+        }
+        environment = {**os.environ, **config}
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300)
+
+    def preflight(self, inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        return self.run("ansible-playbook", "-i", str(inventory), *options, str(ROOT / "playbooks/preflight.yml"))
+
+    def messages(self, done: subprocess.CompletedProcess[str]) -> list[str]:
+        """The messages, from the error that Ansible prints."""
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
+        start = next(number for number, line in enumerate(lines) if "Nothing has been changed" in line)
+        end = next(number for number in range(start, len(lines)) if lines[number].startswith("Origin:"))
+        return lines[start + 1 : end]
+
+    def connected(self) -> bool:
+        return self.trace.exists()
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Controller:
+    return Controller(tmp_path)
+
+
+def test_all_bad_hubs_at_once(controller: Controller) -> None:
+    alone, together = bad_hubs(), hubs_together()
+    hubs = {host: inventory_variables(host, case, 10000 + number) for number, (host, case) in enumerate(alone.items())}
+    for case in together.values():
+        hubs.update(case["hubs"])
+    hubs["good"] = good("good", 9999)
+    rendered = tuple(host for host, case in alone.items() if case.get("rendered"))
+    done = controller.preflight(controller.inventory(hubs, rendered))
+
+    assert done.returncode != 0
+    messages = controller.messages(done)
+    unseen = [
+        host
+        for host, case in alone.items()
+        if not any(says(line, host, case["key"], case["value"], case["remedy"]) for line in messages)
+    ]
+    assert unseen == []
+    for case in together.values():
+        for problem in case["problems"]:
+            found = [problem[word] for word in ("host", "key", "value", "remedy", "says")]
+            assert any(says(line, *found) for line in messages), problem
+    # nothing but what was expected, and nothing about the good hub
+    expected = [*alone, *(problem["host"] for case in together.values() for problem in case["problems"])]
+    assert sorted(line.split(":")[0] for line in messages) == sorted(expected)
+    assert "s3cret" not in done.stdout + done.stderr
+    assert not controller.connected()
+    assert not (controller.folder / "pwned").exists()
+
+
+def test_a_connection_would_be_seen(controller: Controller) -> None:
+    inventory = controller.inventory({"good": good("good")})
+    assert controller.run("ansible", "-i", str(inventory), "-m", "ansible.builtin.ping", "good").returncode != 0
+    assert controller.connected()
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_good_hubs_pass(controller: Controller, options: tuple[str, ...]) -> None:
+    inventory = controller.inventory({f"hub{number}": good(f"hub{number}", 8101 + number) for number in range(5)})
+    done = controller.run(
+        "ansible-playbook", "-i", str(inventory), *options, "--tags", "describe", str(_described(controller))
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed=0" in done.stdout
+    assert not controller.connected()
+
+
+def _described(controller: Controller) -> Path:
+    """A playbook with preflight's first play and then each hub by itself, since what follows in preflight looks at machines."""
+    plays = yaml.safe_load((ROOT / "playbooks/preflight.yml").read_text())
+    hub = {
+        "hosts": "hubs",
+        "gather_facts": False,
+        "tags": ["always"],
+        "tasks": [{"ananke.jupyterhub.hub_description": {}}],
+    }
+    path = controller.folder / "play.yml"
+    path.write_text(yaml.safe_dump([plays[0], hub]))
+    return path
+
+
+def test_limited_run_looks_at_the_other_hubs(controller: Controller) -> None:
+    hubs = {"a": good("a", 9101), "b": good("b", 9101), "c": {**good("c", 1)}, "d": good("d", 9104)}
+    inventory = controller.inventory(hubs)
+    done = controller.preflight(inventory, "--limit", "a")
+    assert done.returncode != 0
+    (message,) = controller.messages(done)  # b's and c's own problems do not concern this run
+    assert says(message, "a", "hub_port", "9101", "8001", "b")
+    done = controller.run("ansible-playbook", "-i", str(inventory), "--limit", "d", str(_described(controller)))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_groups_of_other_names(controller: Controller) -> None:
+    inventory = controller.inventory({"a": good("a", 1)})
+    text = inventory.read_text().replace("hubs:\n", "courses:\n").replace("machines:\n", "servers:\n")
+    inventory.write_text(text)
+    done = controller.preflight(inventory, "-e", "ananke_hubs_group=courses", "-e", "ananke_machines_group=servers")
+    assert done.returncode != 0
+    (message,) = controller.messages(done)
+    assert says(message, "a", "hub_port", "1", "from 1024")
+
+
+def test_values_come_from_everywhere_in_the_inventory(controller: Controller) -> None:
+    hubs = {"a": {**good("a"), "hub_environment": {"NAME": "{{ hub_name }}", "SITE": "{{ site }}"}}}
+    inventory = controller.inventory(hubs, rendered=("a",))
+    (controller.folder / "group_vars").mkdir()
+    (controller.folder / "group_vars/all.yml").write_text("site: north\n")
+    play = [
+        {
+            "hosts": "hubs",
+            "gather_facts": False,
+            "tasks": [
+                {"ananke.jupyterhub.hub_description": {}, "register": "d"},
+                {
+                    "ansible.builtin.assert": {
+                        "that": "d.description.servers.environment == {'NAME': 'a', 'SITE': 'north'}"
+                    }
+                },
+            ],
+        }
+    ]
+    (controller.folder / "play.yml").write_text(yaml.safe_dump(play))
+    done = controller.run("ansible-playbook", "-vv", "-i", str(inventory), str(controller.folder / "play.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "north" not in done.stdout.split("TASK [ansible.builtin.assert]")[0]  # -v does not print environments
