@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := $(CURDIR)/.venv
 COLLECTION := build/collections/ansible_collections/ananke/jupyterhub
 export PATH := $(VENV)/bin:$(PATH)
-export PYTHONPATH := $(CURDIR)/tests/support
+export PYTHONPATH := $(CURDIR)/tests/support:$(CURDIR)/build/collections
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 .DEFAULT_GOAL := help
 
@@ -45,6 +45,10 @@ sanity: setup ## ansible-test sanity
 
 molecule: setup ## whole runs on test machines: check mode, converge, idempotence, verify
 	molecule test --all
+
+.PHONY: bench
+bench: setup ## what hubs cost, measured against bare containers: build/bench.json
+	python -m bench
 
 .PHONY: clean
 clean: ## remove the virtual environment and everything built (machines first: make demo-down)

@@ -107,19 +107,23 @@ def quadlet(container: Container) -> str:
     return UNIT.format(name=container.name) + "\n[Container]\n" + "\n".join(lines) + "\n" + SERVICE + INSTALL
 
 
-def plain(container: Container) -> str:
-    """The equal ``.service`` unit for a podman without Quadlet. Source: what Quadlet makes of the above."""
-    arguments = [
-        "/usr/bin/podman run",
+def arguments(container: Container) -> list[str]:
+    """Arguments of ``podman run`` that say the same as the Quadlet."""
+    return [
         f"--name={container.name}",
-        "--cidfile=%t/%N.cid --replace --rm --cgroups=split --sdnotify=conmon -d",
-        "--pull=never --cap-add=SYS_ADMIN",
+        "--pull=never",
+        "--cap-add=SYS_ADMIN",
         f"--publish=127.0.0.1:{container.port}:{HUB_PORT}",
         *(f"--volume={mount}" for mount in container.mounts),
         *(f"--device={device}" for device in container.devices),
         *container.extra,
         container.image,
     ]
+
+
+def plain(container: Container) -> str:
+    """The equal ``.service`` unit for a podman without Quadlet. Source: what Quadlet makes of the above."""
+    systemd = "--cidfile=%t/%N.cid --replace --rm --cgroups=split --sdnotify=conmon -d"
     service = [
         "Environment=PODMAN_SYSTEMD_UNIT=%n",
         "KillMode=mixed",
@@ -127,7 +131,7 @@ def plain(container: Container) -> str:
         "Type=notify",
         "NotifyAccess=all",
         "ExecStartPre=/bin/rm -f %t/%N.cid",
-        "ExecStart=" + " \\\n    ".join(arguments),
+        "ExecStart=" + " \\\n    ".join(["/usr/bin/podman run", systemd, *arguments(container)]),
         "ExecStop=/usr/bin/podman rm -v -f -i --cidfile=%t/%N.cid",
         "ExecStopPost=-/usr/bin/podman rm -v -f -i --cidfile=%t/%N.cid",
     ]

@@ -65,7 +65,7 @@ def prepare(demo: Demo) -> machines.Machine:
     say("Local conda channel")
     channel = ("--directory", str(BUILD / "channel"))
     command(sys.executable, "-m", "channel", "build", "--suite", "trixie", "--output", str(BUILD / "channel"))
-    command(sys.executable, "-m", "channel", "serve", *channel, "--bind", "127.0.0.1", "--port", str(CHANNEL_PORT))
+    command(sys.executable, "-m", "channel", "serve", *channel, "--port", str(CHANNEL_PORT), "--background")
     say("Certificate authority")
     demo.folder.mkdir(parents=True, exist_ok=True)
     wanted = {"directory": str(demo.folder / "ca"), "name": demo.name, "hosts": ["hubs.localhost", "lms.localhost"]}

@@ -21,9 +21,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import requests
-from ananke_hub.paths import Paths
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
+
+from ananke_hub.paths import Paths
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE_PARENT = REPOSITORY / "roles/hub_image/files"

@@ -369,7 +369,9 @@ def environment(value: Any) -> dict[str, str]:
             raise Bad("the hub sets this variable itself", "Remove it, or give it another name", where, "(not shown)")
         if isinstance(item, bool) or not isinstance(item, (str, int, float)):
             plain = item is None or isinstance(item, bool)
-            raise Bad(f"it is {_kind(item)}, not text", "Put it in quotes", where, shown(item) if plain else "(not shown)")
+            raise Bad(
+                f"it is {_kind(item)}, not text", "Put it in quotes", where, shown(item) if plain else "(not shown)"
+            )
         result[name] = str(item)
     return result
 
