@@ -11,6 +11,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.description import LOG_LEVELS, VARIABLES
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.description.lti import PLATFORMS
 from description_cases import ROOT, defaults, load, specs
+from hub_variables_page import PAGE, page
 
 ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/tasks/main.yml"))
 
@@ -75,3 +76,7 @@ def test_checks_cover_exactly_the_variables_of_a_hub() -> None:
 def test_choices_are_the_codes() -> None:
     assert tuple(specs("hub")["hub_log_level"]["choices"]) == LOG_LEVELS
     assert tuple(specs("hub_lti")["hub_lti_platform"]["choices"]) == PLATFORMS
+
+
+def test_the_page_of_hub_variables_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/unit/hub_variables_page.py"
