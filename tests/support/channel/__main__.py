@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from channel import server
-from channel.build import build
 from channel.common import SUITES, ChannelError
 from channel.lock import lock
 
@@ -39,6 +38,8 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         if arguments.command == "build":
+            from channel.build import build  # serving needs none of what building imports
+
             print(json.dumps(build(SUITES[arguments.suite], arguments.output, force=arguments.force), indent=1))
         elif arguments.command == "lock":
             lock()

@@ -88,7 +88,7 @@ def _stage(suite: Suite, work: Path, clock: Clock) -> list[Package]:
         locked = wheels.download(suite, suite.lock, work / "wheels")
         source, (carrier,) = unpacking.result(), conda_wheel.result()
     clock.lap(f"{len(locked) + 1} wheels fetched, Debian's packages unpacked")
-    python = debian.stage_python(source, staged / "python")
+    python = debian.stage_python(source, locked, staged / "python")
     clock.lap(f"Python {python.version} made relocatable")
     packages = [
         python,
@@ -115,7 +115,10 @@ def build(suite: Suite, output: Path, *, force: bool = False) -> dict[str, Any]:
         if present.get("key") == key and not force:
             return present
         clock = Clock()
-        with tempfile.TemporaryDirectory(prefix=".channel-", dir=output.parent) as folder:
+        prefix = f".{output.name}-work-"
+        for stale in output.parent.glob(f"{prefix}*"):  # of a build that was killed
+            shutil.rmtree(stale)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=output.parent) as folder:
             work = Path(folder)
             packages = _stage(suite, work, clock)
             fresh = work / "channel"
@@ -126,7 +129,8 @@ def build(suite: Suite, output: Path, *, force: bool = False) -> dict[str, Any]:
             installer = write_installer(suite, fresh, fresh / "installer.sh")
             shutil.rmtree(fresh / ".tmp", ignore_errors=True)  # the indexer leaves it
             clock.lap("installer written")
-            shutil.rmtree(output, ignore_errors=True)
+            if output.exists():
+                output.rename(work / "old")
             fresh.rename(output)
         result = {
             "suite": suite.name,

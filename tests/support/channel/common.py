@@ -59,11 +59,13 @@ SUITES = {
 }
 
 
-def run(command: Sequence[str | os.PathLike[str]], *, environment: Mapping[str, str] | None = None) -> str:
-    """Run a program and return its standard output; ChannelError with its last lines if it fails."""
+def run(
+    command: Sequence[str | os.PathLike[str]], *, text: str = "", environment: Mapping[str, str] | None = None
+) -> str:
+    """Run a program with `text` as its input and return its output; ChannelError with its last lines if it fails."""
     words = [os.fspath(word) for word in command]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(words, input=text, capture_output=True, text=True, env=environment, check=False)
     except FileNotFoundError as error:
         raise ChannelError(
             f"{words[0]} is not installed; install the Debian packages that docs/developers name"

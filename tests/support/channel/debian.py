@@ -12,8 +12,9 @@ from pathlib import Path
 
 from channel.common import EPOCH, FILES, ChannelError, Suite, replace_once, run, write
 from channel.package import Package
+from testbed import base
 
-LIBRARIES = "usr/lib/x86_64-linux-gnu"
+LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
 GLIBC = re.compile(r"(ld-linux.*|lib(c|m|dl|rt|pthread|util|resolv|anl|nsl|BrokenLocale))\.so\.[126]")
 """Libraries of glibc itself: they come from the system, whose kernel interface and name service they fit."""
 LEFT_OUT = ("EXTERNALLY-MANAGED", "idlelib", "nis.*.so", "sitecustomize.py", "test", "tkinter", "turtle*")
@@ -27,22 +28,30 @@ class Source:
     suite: Suite
     root: Path
 
+    def library(self, name: str) -> Path | None:
+        """Return where a library was unpacked to; older releases have a part of them outside /usr."""
+        return next((path for folder in LIBRARIES if (path := self.root / folder / name).exists()), None)
+
+    def _loaded(self, program: Path) -> list[str]:
+        loader = self.library("ld-linux-x86-64.so.2")
+        folders = ":".join(str(self.root / folder) for folder in LIBRARIES)
+        return [str(loader), "--library-path", folders, str(program)]
+
     def tool(self, name: str) -> list[str]:
         """Return the command that runs a program of the unpacked packages, on whatever Linux this is."""
-        loader = self.root / "usr/lib64/ld-linux-x86-64.so.2"
-        return [str(loader), "--library-path", str(self.root / LIBRARIES), str(self.root / "usr/bin" / name)]
+        return self._loaded(self.root / "usr/bin" / name)
 
     def python(self, prefix: Path) -> list[str]:
         """Return the command that runs a relocated Python before it is installed."""
-        loader = self.root / "usr/lib64/ld-linux-x86-64.so.2"
-        program = prefix / f"bin/python{self.suite.python}"
-        return [str(loader), "--library-path", str(self.root / LIBRARIES), str(program)]
+        return self._loaded(prefix / f"bin/python{self.suite.python}")
 
 
 def unpack(suite: Suite, root: Path) -> Source:
     """Unpack Debian's signed packages of Python into `root`; nothing is installed, started or mounted."""
     names = [f"python{suite.python}-venv", "python3-pycosat", "patchelf", *suite.extra_debs]
-    run(["mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(names)}", suite.name, root])
+    options = ["--quiet", "--variant=extract", f"--include={','.join(names)}", f"--keyring={base.KEYRING}"]
+    lines = "".join(f"{line}\n" for line in base.sources(suite.name, base.mirror()))
+    run(["mmdebstrap", *options, suite.name, root, "-"], text=lines)
     return Source(suite, root)
 
 
@@ -60,8 +69,8 @@ def _bundle_libraries(source: Source, extensions: Iterable[Path], target: Path) 
             if name in seen or GLIBC.fullmatch(name):
                 continue
             seen.add(name)
-            found = source.root / LIBRARIES / name
-            if not found.exists():
+            found = source.library(name)
+            if found is None:
                 raise ChannelError(f"{binary.name} needs {name}, which the Debian packages did not bring")
             copy = target / name
             shutil.copyfile(found.resolve(), copy)
@@ -70,8 +79,11 @@ def _bundle_libraries(source: Source, extensions: Iterable[Path], target: Path) 
             todo.append(copy)
 
 
-def _patch_standard_library(suite: Suite, library: Path, wheels: Path) -> None:
-    """Undo what ties Debian's standard library to /usr and to dist-packages."""
+def _patch_standard_library(library: Path, wheels: Iterable[Path]) -> None:
+    """Undo what ties Debian's standard library to /usr and to dist-packages.
+
+    Debian's own wheel of pip looks for certificates in one file only, so ensurepip gets pip's (and setuptools') own.
+    """
     sysconfig = next(path for path in (library / "sysconfig.py", library / "sysconfig/__init__.py") if path.is_file())
     old = "prefix_scheme = 'posix_local'"
     write(sysconfig, replace_once(sysconfig.read_text(), old, "prefix_scheme = 'posix_prefix'", str(sysconfig)))
@@ -92,7 +104,7 @@ def _patch_standard_library(suite: Suite, library: Path, wheels: Path) -> None:
         variable = f"_{name.upper()}_VERSION"
         if variable not in text:
             continue
-        wheel = next(wheels.glob(f"{name}-*.whl"))
+        wheel = next(wheel for wheel in wheels if wheel.name.startswith(f"{name}-"))
         version = wheel.name.split("-")[1]
         text, count = re.subn(rf"^{variable} = .*$", f'{variable} = "{version}"', text, flags=re.MULTILINE)
         if count != 1:
@@ -110,13 +122,13 @@ def _touch(root: Path) -> None:
             os.utime(path, (EPOCH, EPOCH))
 
 
-def stage_python(source: Source, root: Path) -> Package:
-    """Lay out the relocatable Python in `root` and return it as a package."""
+def stage_python(source: Source, wheels: Iterable[Path], root: Path) -> Package:
+    """Lay out the relocatable Python in `root` and return it as a package; `wheels` hold pip and setuptools."""
     suite, python = source.suite, f"python{source.suite.python}"
     library, binaries, libraries = root / "lib" / python, root / "bin", root / "lib"
     left_out = shutil.ignore_patterns(*LEFT_OUT)
     shutil.copytree(source.root / "usr/lib" / python, library, ignore=left_out)  # links become files
-    _patch_standard_library(suite, library, source.root / "usr/share/python-wheels")
+    _patch_standard_library(library, wheels)
     (root / suite.site_packages).mkdir()
     write(root / suite.site_packages / "README.txt", "Modules that conda and pip install are put here.\n")
 

@@ -66,7 +66,7 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 def _payload(chosen: list[Chosen], url: str) -> bytes:
     output = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=output, mode="wb", compresslevel=6, mtime=EPOCH) as stream,
+        gzip.GzipFile(fileobj=output, mode="wb", compresslevel=4, mtime=EPOCH) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive,
     ):
         for item in chosen:

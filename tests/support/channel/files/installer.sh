@@ -72,7 +72,7 @@ for folder in $MODULES; do
 done
 env -u PYTHONHOME -u CONDA_PREFIX -u CONDA_EXE PYTHONNOUSERSITE=1 PYTHONPATH="$path" CONDARC=/dev/null \
     CONDA_ROOT_PREFIX="$prefix" CONDA_PKGS_DIRS="$prefix/pkgs" PYTHONDONTWRITEBYTECODE=1 \
-    "$prefix/pkgs/$PYTHON" "$prefix/pkgs/link_base.py" "$prefix" ||
+    "$prefix/pkgs/$PYTHON" "$prefix/pkgs/link_base.py" "$prefix" >/dev/null ||
     fail "linking the packages failed; $prefix is incomplete, remove it"
 rm -f "$prefix/pkgs/link_base.py"
 "$prefix/bin/conda" --version >/dev/null || fail "the installed conda does not start"

@@ -7,10 +7,11 @@ in site-packages. Virtual environments are left as they are: for them Debian's r
 import os
 import site
 import sys
+from collections.abc import Iterable
 
 if sys.prefix == sys.base_prefix and not hasattr(sys, "real_prefix"):
 
-    def _getsitepackages(prefixes=None):
+    def _getsitepackages(prefixes: "Iterable[str] | None" = None) -> "list[str]":
         tail = os.path.join("lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
         return [os.path.join(prefix, tail) for prefix in dict.fromkeys(prefixes or site.PREFIXES)]
 
