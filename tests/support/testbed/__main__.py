@@ -42,6 +42,9 @@ def _machine_parser(whole: argparse.ArgumentParser) -> None:
         ("crash", "take its power away and give it back"),
     ):
         verbs.add_parser(verb, help=text).add_argument("name")
+    login = verbs.add_parser("ssh", help="log in as the host admin, or run a command as that one")
+    login.add_argument("name")
+    login.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     run = verbs.add_parser("exec", help="run a program as root, past ssh")
     run.add_argument("name")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...")
@@ -63,6 +66,9 @@ def _machine(arguments: argparse.Namespace) -> None:
         print(f"{arguments.name}: boot {machine.reboot(arguments.name).boot_id()}")
     elif arguments.verb == "crash":
         print(f"{arguments.name}: boot {machine.crash(arguments.name).boot_id()}")
+    elif arguments.verb == "ssh":
+        known = machine.load(arguments.name)
+        _become(["ssh", "-F", str(known.ssh_config), known.name, *arguments.arguments])
     elif arguments.verb == "exec":
         terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
         container = machine.load(arguments.name).container

@@ -399,7 +399,7 @@ def plan(
 @contextlib.contextmanager
 def _lock(name: str) -> Iterator[None]:
     check_name(name)
-    with locked(RUN_DIR / f"machine-{container_name(name)}.lock"):
+    with locked(MACHINES / f".{name}.lock"):
         yield
 
 
@@ -426,11 +426,11 @@ def up(
         record = directory(name) / "machine.json"
         present = state(container_name(name))
         existing = json.loads(record.read_text()) if present and record.exists() else None
-        if present and existing is None:  # killed between the container and its record: nobody has used it yet
+        if existing is None:  # what a killed run has left behind, nobody has used
             _remove(name)
             present = ""
         machine = plan(name, suite, ssh_port, publish, volumes, existing)
-        if not present:
+        if existing is None:
             _create(machine, image(machine.suite))
         elif present != "running":
             podman.run(["start", machine.container], capture_output=True)

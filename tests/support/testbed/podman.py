@@ -9,8 +9,10 @@ machine itself is not changed.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -50,6 +52,7 @@ class Facts:
         return self.cgroup2 and self.systemd and self.sys_resource
 
 
+@functools.cache
 def look() -> Facts:
     """Look at this machine."""
     filesystem = subprocess.run(
@@ -167,10 +170,12 @@ def command(arguments: Sequence[str], cwd: str | os.PathLike[str] | None = None)
     """Return the command line that runs podman with these arguments here, starting the holder if needed.
 
     Raises:
-        TestbedError: not root, or the namespace cannot be made.
+        TestbedError: not root, no podman, or the namespace cannot be made.
     """
     if os.geteuid() != 0:
         raise TestbedError("the test bed needs root: its machines are podman containers of root")
+    if shutil.which("podman") is None:
+        raise TestbedError("podman is not installed: `make setup` installs it")
     facts = look()
     if facts.ordinary:
         return ["podman", *arguments]
