@@ -524,9 +524,10 @@ def down_all(images: bool = False) -> list[str]:
     for name in removed:
         down(name)
     if images:
-        for repository in (IMAGE, base.REPOSITORY):
-            found = podman.output(["images", "--quiet", "--filter", f"reference={repository}"]).split()
-            for identity in dict.fromkeys(found):
-                podman.run(["rmi", "--force", identity], check=False, capture_output=True)
+        listed = podman.output(["images", "--format", "{{.Repository}}:{{.Tag}}"])
+        for reference in listed.split():
+            # never by force: that would take other checkouts' machines along
+            if reference.rpartition(":")[0] in (IMAGE, base.REPOSITORY):
+                podman.run(["rmi", reference], check=False, capture_output=True)
     podman.release()
     return removed
