@@ -1,9 +1,99 @@
-"""Shared by all end-to-end tests; see docs/developers/e2e.md."""
+"""Fixtures of the end-to-end tests; see docs/developers/e2e.md."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "roles/test_lms/files/app"))
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "roles/test_lms/files/app")]
+
+import demo as demo_module  # noqa: E402
+from browsing import Person, Visitor, chromium, linked_hubs, people  # noqa: E402
+from demo import Demo, Hub, Machine  # noqa: E402
+from playwright.sync_api import Browser  # noqa: E402
+
+Visit = Callable[..., Visitor]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-docs-images", action="store_true", help="write the screenshots that the documentation shows"
+    )
+
+
+@pytest.fixture(scope="session")
+def demo() -> Demo:
+    """The running demo."""
+    return demo_module.load()
+
+
+@pytest.fixture(scope="session")
+def machine(demo: Demo) -> Machine:
+    return demo.machine
+
+
+@pytest.fixture(scope="session")
+def browser(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("home"), demo.ca) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def cast(browser: Browser, demo: Demo) -> list[Person]:
+    """Everybody whom the LMS offers."""
+    return people(browser, demo)
+
+
+@pytest.fixture(scope="session")
+def instructor(cast: list[Person]) -> Person:
+    return next(person for person in cast if person.role == "instructor")
+
+
+@pytest.fixture(scope="session")
+def students(cast: list[Person]) -> list[Person]:
+    found = [person for person in cast if person.role == "student"]
+    assert len(found) >= 2, "the demo's LMS must offer two students"
+    return found
+
+
+@pytest.fixture(scope="session")
+def hubs(browser: Browser, demo: Demo, instructor: Person) -> list[Hub]:
+    """The hubs that courses link; the first is the one that most tests use."""
+    found = linked_hubs(browser, demo, instructor)
+    assert len(found) >= 2, "the demo's courses must link two hubs"
+    return found
+
+
+@pytest.fixture(scope="session")
+def hub(hubs: list[Hub]) -> Hub:
+    return hubs[0]
+
+
+@pytest.fixture(scope="session")
+def other_hub(hubs: list[Hub]) -> Hub:
+    return hubs[1]
+
+
+@pytest.fixture
+def visit(browser: Browser, demo: Demo) -> Iterator[Visit]:
+    """Makes browsers of their own for people: visit(person) or visit() for nobody."""
+    visitors: list[Visitor] = []
+
+    def new(person: Person | None = None) -> Visitor:
+        visitors.append(Visitor(browser.new_context(viewport={"width": 1280, "height": 800}), demo, person))
+        return visitors[-1]
+
+    yield new
+    for visitor in visitors:
+        visitor.close()
+
+
+@pytest.fixture
+def screenshots() -> Path:
+    folder = ROOT / "build/screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -119,7 +119,10 @@ def test_two_courses_link_one_hub_with_client_ids_of_their_own(browser: FlaskCli
     assert validated(browser, token)["aud"] == "client-2"
 
 
-@pytest.mark.parametrize("fault", ["expired", "forged", "stale", "unsigned", "wrong_issuer", "unknown_client"])
+@pytest.mark.parametrize(
+    "fault",
+    ["expired", "forged", "stale", "unsigned", "wrong_issuer", "unknown_client", "token_issuer", "token_client"],
+)
 def test_faulty_tokens_are_refused_by_the_hub_s_checks(browser: FlaskClient, fault: str) -> None:
     token, _ = launch(browser, "student1", fault=fault)
     with pytest.raises((jwt.PyJWTError, ValidationError)):

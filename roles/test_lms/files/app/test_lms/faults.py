@@ -53,6 +53,14 @@ def _unsigned(launch: Launch) -> Launch:
     return replace(launch, algorithm="none")
 
 
+def _token_issuer(launch: Launch) -> Launch:
+    return launch.with_claims(iss=f"{launch.claims['iss']}/another-lms")
+
+
+def _token_client(launch: Launch) -> Launch:
+    return launch.with_claims(aud="a-client-id-nobody-registered", azp="a-client-id-nobody-registered")
+
+
 def _wrong_nonce(launch: Launch) -> Launch:
     return launch.with_claims(nonce="not-the-nonce-of-this-login")
 
@@ -67,6 +75,8 @@ TOKEN_FAULTS: dict[str, Callable[[Launch], Launch]] = {
     "stale": _stale,
     "forged": _forged,
     "unsigned": _unsigned,
+    "token_issuer": _token_issuer,
+    "token_client": _token_client,
     "wrong_nonce": _wrong_nonce,
     "wrong_state": _wrong_state,
 }

@@ -1,0 +1,103 @@
+"""From the LMS to a cell's output, as instructors and students do it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from browsing import Person, site
+from conftest import ROOT, Visit
+from demo import Demo, Hub
+from playwright.sync_api import expect
+
+CELL = """\
+import sys, statistics
+marks = [3, 1, 4, 1, 5, 9, 2, 6]
+print("mean", statistics.mean(marks), "in", sys.prefix)"""
+
+
+def test_lms_and_hub_are_different_sites_over_https(demo: Demo, hub: Hub) -> None:
+    assert demo.lms_url.startswith("https://")
+    assert hub.url.startswith("https://")
+    assert site(demo.lms_url) != site(hub.url)
+
+
+@pytest.mark.parametrize("role", ["instructor", "student"])
+def test_launch_from_course_to_output(
+    role: str,
+    instructor: Person,
+    students: list[Person],
+    hub: Hub,
+    visit: Visit,
+    screenshots: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    person = instructor if role == "instructor" else students[0]
+    visitor = visit(person)
+    lab = visitor.launch(hub)
+    assert lab.user == "u" + person.id
+
+    assert lab.run_cell(CELL) == "mean 3.875 in /opt/conda/envs/python3"
+
+    shot = screenshots / f"jupyterlab-{role}.png"
+    visitor.page.screenshot(path=shot)
+    if role == "student" and request.config.getoption("--update-docs-images"):
+        images = ROOT / "docs/images"
+        images.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shot, images / "jupyterlab.png")
+
+
+def test_login_does_not_depend_on_a_browser_s_grace_for_new_cookies(
+    students: list[Person], hub: Hub, visit: Visit
+) -> None:
+    """The LMS posts from another site: cookies of the login must say SameSite=None, or slow logins fail."""
+    visitor = visit(students[0])
+    set_by_login: list[str] = []
+
+    def remember(response: object) -> None:
+        url, headers = response.url, response.headers_array()  # type: ignore[attr-defined]
+        if url.startswith(hub.url + "hub/lti13/oauth_login"):
+            set_by_login.extend(header["value"] for header in headers if header["name"].lower() == "set-cookie")
+
+    visitor.context.on("response", remember)
+    visitor.launch(hub)
+    launch_cookies = [line for line in set_by_login if not line.startswith("_xsrf=") and "Max-Age=0" not in line]
+    assert launch_cookies
+    for line in launch_cookies:
+        flags = [part.strip().lower() for part in line.split(";")]
+        assert "samesite=none" in flags, line.partition("=")[0]
+        assert "secure" in flags
+        assert "httponly" in flags
+
+
+def test_only_declared_admins_administer_the_hub(
+    instructor: Person, students: list[Person], hub: Hub, visit: Visit
+) -> None:
+    declared = set(hub.description()["admins"])
+    seen = {}
+    for person in (instructor, *students[:2]):
+        visitor = visit(person)
+        lab = visitor.launch(hub)
+        user = visitor.user_at(hub)
+        assert user is not None
+        assert user["name"] == lab.user
+        page = visitor.page.goto(f"{hub.url}hub/admin")
+        assert page is not None
+        if user["admin"]:
+            assert page.status == 200
+            expect(visitor.page.get_by_text(lab.user).first).to_be_visible()
+        else:
+            assert page.status == 403
+        listing = visitor.context.request.get(f"{hub.url}hub/api/users", headers=xsrf(visitor, hub))
+        names = {each["name"] for each in listing.json()} if listing.ok else set()
+        assert names <= {lab.user} or user["admin"]
+        seen[lab.user] = bool(user["admin"])
+    assert seen == {name: name in declared for name in seen}
+    assert any(seen.values()), "the demo's instructor must be a declared admin, or this proves nothing"
+    assert not all(seen.values())
+
+
+def xsrf(visitor: object, hub: Hub) -> dict[str, str]:
+    cookies = {c["name"]: c["value"] for c in visitor.context.cookies(hub.url + "hub/")}  # type: ignore[attr-defined]
+    return {"X-XSRFToken": cookies.get("_xsrf", ""), "Referer": f"{hub.url}hub/admin"}
