@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from demo import Demo, DemoError, Hub
-from playwright.sync_api import Browser, BrowserContext, Error, Page, Response, expect, sync_playwright
+from demo import Demo, DemoError, Hub, until
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Playwright, Response, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 # No --ignore-certificate-errors: TLS is verified as in anybody's browser.
@@ -35,20 +36,27 @@ KERNEL_JS = (Path(__file__).parent / "kernel.js").read_text(encoding="utf-8")
 
 
 @contextmanager
-def chromium(home: Path, ca: Path) -> Iterator[Browser]:
-    """A headless Chromium whose HOME is `home` and whose certificate database trusts `ca`."""
+def started() -> Iterator[Playwright]:
+    """Playwright itself; one for all browsers of a run."""
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@contextmanager
+def chromium(playwright: Playwright, home: Path, ca: Path | None) -> Iterator[Browser]:
+    """A headless Chromium whose HOME is `home` and whose certificate database trusts `ca`, or nobody new."""
     database = home / ".pki/nssdb"
     database.mkdir(parents=True)
     nss = f"sql:{database}"
     subprocess.run(["certutil", "-d", nss, "-N", "--empty-password"], check=True)
-    subprocess.run(["certutil", "-d", nss, "-A", "-t", "C,,", "-n", "demo CA", "-i", str(ca)], check=True)
+    if ca is not None:
+        subprocess.run(["certutil", "-d", nss, "-A", "-t", "C,,", "-n", "demo CA", "-i", str(ca)], check=True)
     environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env=environment)
-        try:
-            yield browser
-        finally:
-            browser.close()
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env=environment)
+    try:
+        yield browser
+    finally:
+        browser.close()
 
 
 @dataclass(frozen=True)
@@ -71,35 +79,29 @@ class Refusal:
 
 @dataclass
 class Kernel:
-    """A running kernel of a person's server, with one WebSocket that stays open in the page."""
+    """A running kernel of a person's server, with a WebSocket that stays open as long as the page."""
 
     page: Page
     base: str
     id: str
-    socket: str = "main"
 
     def run(self, code: str, timeout: float = 60) -> str:
         """Run code and return its output (stdout, results); `timeout` in seconds.
 
         Raises DemoError with the traceback if the code fails.
         """
+        self.page.evaluate(KERNEL_JS)
         answer = self.page.evaluate(
-            "([base, id, socket, code, ms]) => window.anankeKernel.run(base, id, socket, code, ms)",
-            [self.base, self.id, self.socket, code, timeout * 1000],
+            "([base, id, code, ms]) => window.anankeKernel.run(base, id, code, ms)",
+            [self.base, self.id, code, timeout * 1000],
         )
         if answer["error"]:
             raise DemoError(f"the kernel says:\n{re.sub(chr(27) + r'[^m]*m', '', answer['error'])}")
         return str(answer["output"])
 
-    def reconnect(self, page: Page | None = None) -> Kernel:
-        """The same kernel over a new WebSocket, from `page` (or this kernel's own)."""
-        page = page or self.page
-        page.evaluate(KERNEL_JS)
-        return Kernel(page, self.base, self.id)
-
     def connected(self) -> bool:
-        """Whether the WebSocket of this object is still the one that it began with, and open."""
-        return bool(self.page.evaluate("([socket]) => window.anankeKernel.open(socket)", [self.socket]))
+        """Whether the WebSocket of the first `run` on this page is still open."""
+        return bool(self.page.evaluate("([id]) => Boolean(window.anankeKernel?.open(id))", [self.id]))
 
 
 @dataclass
@@ -129,11 +131,19 @@ class Lab:
         page.locator('.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(
             timeout=STEP_MS
         )
-        cell.locator(".cm-content").click()
-        page.keyboard.insert_text(code)
-        page.keyboard.press("Shift+Enter")
-        output = cell.locator(".jp-OutputArea-output")
-        expect(output.first).to_be_visible(timeout=STEP_MS)
+        editor, output = cell.locator(".cm-content"), cell.locator(".jp-OutputArea-output")
+
+        def ran() -> bool:
+            # A notebook that has just been made is read again once it is saved, which drops what was typed before.
+            editor.click()
+            page.keyboard.press("Control+a")
+            page.keyboard.insert_text(code)
+            page.keyboard.press("Shift+Enter")
+            with contextlib.suppress(Error):
+                output.first.wait_for(timeout=5_000)
+            return output.count() > 0
+
+        until(ran, STEP_MS / 1000, "the cell has an output")
         return "".join(output.all_inner_texts()).strip()
 
     def sessions(self) -> list[dict[str, Any]]:
@@ -224,7 +234,9 @@ class Visitor:
             self.page.locator("#jp-main-dock-panel").wait_for(timeout=SERVER_START_MS)
         except Error as error:
             shown = self.page.locator("body").inner_text()[:2000]
-            raise DemoError(f"JupyterLab did not come; the browser is at {self.page.url} and shows:\n{shown}") from error
+            raise DemoError(
+                f"JupyterLab did not come; the browser is at {self.page.url} and shows:\n{shown}"
+            ) from error
         found = address.match(self.page.url)
         if not found:
             raise DemoError(f"the browser is at {self.page.url}")
@@ -255,13 +267,26 @@ class Visitor:
             raise DemoError(f"the hub did not answer; the browser is at {self.page.url}")
         return Refusal(answers[-1].status, self.page.locator("body").inner_text(), self.page.content())
 
+    def hub_api(self, hub: Hub, path: str) -> tuple[int, Any]:
+        """Status and JSON of a GET on the hub's API, asked by a page of the hub in this browser."""
+        page = self.context.new_page()
+        try:
+            # an address that needs no login and, other than pages, redirects nobody
+            page.goto(f"{hub.url}hub/health")
+            page.evaluate(KERNEL_JS)
+            answer = page.evaluate(
+                "([base, path]) => window.anankeKernel.api(base, 'GET', path, null)", [f"{hub.url}hub/api/", path]
+            )
+        finally:
+            page.close()
+        return int(answer["status"]), answer["json"]
+
     def user_at(self, hub: Hub) -> dict[str, Any] | None:
         """What the hub's own API says about this browser's user; None if it knows nobody."""
-        cookies = {cookie["name"]: cookie["value"] for cookie in self.context.cookies(hub.url + "hub/")}
-        answer = self.context.request.get(
-            f"{hub.url}hub/api/user", headers={"X-XSRFToken": cookies.get("_xsrf", ""), "Referer": f"{hub.url}hub/home"}
-        )
-        return dict(answer.json()) if answer.ok else None
+        status, user = self.hub_api(hub, "user")
+        if status not in (200, 403):
+            raise DemoError(f"{hub.url}hub/api/user: {status} {user}")
+        return dict(user) if status == 200 else None
 
     def close(self) -> None:
         self.context.close()

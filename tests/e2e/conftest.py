@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "roles/test_lms/files/app")]
 
 import demo as demo_module  # noqa: E402
-from browsing import Person, Visitor, chromium, linked_hubs, people  # noqa: E402
+from browsing import Person, Visitor, chromium, linked_hubs, people, started  # noqa: E402
 from demo import Demo, Hub, Machine  # noqa: E402
-from playwright.sync_api import Browser  # noqa: E402
+from playwright.sync_api import Browser, Playwright  # noqa: E402
 
 Visit = Callable[..., Visitor]
 
@@ -37,9 +37,15 @@ def machine(demo: Demo) -> Machine:
 
 
 @pytest.fixture(scope="session")
-def browser(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("home"), demo.ca) as started:
-        yield started
+def playwright() -> Iterator[Playwright]:
+    with started() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright, demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(playwright, tmp_path_factory.mktemp("home"), demo.ca) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

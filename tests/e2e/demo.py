@@ -129,7 +129,7 @@ class Hub:
 
     def healthy(self) -> bool:
         """Whether the hub answers inside its container."""
-        probe = "import urllib.request as r; r.urlopen('http://127.0.0.1:8000%shub/health', timeout=5)" % self.path
+        probe = f"import urllib.request as r; r.urlopen('http://127.0.0.1:8000{self.path}hub/health', timeout=5)"
         return self.exec(f'/opt/conda/envs/jhub/bin/python -c "{probe}"', check=False).returncode == 0
 
     def wait_healthy(self, timeout: float = 180) -> None:

@@ -19,20 +19,20 @@ window.anankeKernel ??= (() => {
     return { status: answer.status, text: text.slice(0, 2000), json };
   }
 
-  function connect(base, id, name) {
-    const known = sockets[name + id];
+  function connect(base, id) {
+    const known = sockets[id];
     if (known && known.readyState === WebSocket.OPEN) return Promise.resolve(known);
     if (known) return Promise.reject(new Error("the WebSocket of this kernel was closed"));
     const address = base.replace(/^http/, "ws") + "api/kernels/" + id + "/channels?session_id=" + crypto.randomUUID();
     return new Promise((resolve, reject) => {
       const socket = new WebSocket(address);
-      socket.onopen = () => { sockets[name + id] = socket; resolve(socket); };
+      socket.onopen = () => { sockets[id] = socket; resolve(socket); };
       socket.onerror = () => reject(new Error("cannot open a WebSocket to " + address));
     });
   }
 
-  async function run(base, id, name, code, milliseconds) {
-    const socket = await connect(base, id, name);
+  async function run(base, id, code, milliseconds) {
+    const socket = await connect(base, id);
     const request = crypto.randomUUID();
     return new Promise((resolve, reject) => {
       let output = "";
@@ -70,9 +70,8 @@ window.anankeKernel ??= (() => {
     });
   }
 
-  function open(name) {
-    const mine = Object.entries(sockets).filter(([key]) => key.startsWith(name));
-    return mine.length > 0 && mine.every(([, socket]) => socket.readyState === WebSocket.OPEN);
+  function open(id) {
+    return sockets[id]?.readyState === WebSocket.OPEN;
   }
 
   return { api, run, open };
