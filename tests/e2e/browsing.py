@@ -51,7 +51,7 @@ def chromium(playwright: Playwright, home: Path, ca: Path | None) -> Iterator[Br
     subprocess.run(["certutil", "-d", nss, "-N", "--empty-password"], check=True)
     if ca is not None:
         subprocess.run(["certutil", "-d", nss, "-A", "-t", "C,,", "-n", "demo CA", "-i", str(ca)], check=True)
-    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    environment: dict[str, str | float | bool] = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env=environment)
     try:
         yield browser

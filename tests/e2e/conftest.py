@@ -81,7 +81,18 @@ def hub(hubs: list[Hub]) -> Hub:
 
 @pytest.fixture(scope="session")
 def other_hub(hubs: list[Hub]) -> Hub:
-    return hubs[1]
+    """Another course's hub."""
+    return hubs[-1]
+
+
+@pytest.fixture
+def faulty_lms(browser: Browser, demo: Demo) -> None:
+    """The LMS makes faulty launches on request."""
+    page = browser.new_page()
+    page.goto(demo.lms_url + "/")
+    allowed = "Faulty launches are allowed" in page.locator("body").inner_text()
+    page.close()
+    assert allowed, "set test_lms_allow_faults: true for the LMS of this demo and apply the role test_lms"
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ def check_page(refusal: Refusal, status: int, word: str) -> None:
     assert not re.search(r"Traceback|Error\(|\.py\b|id_token=|eyJ[A-Za-z0-9_-]{20}", refusal.text), refusal.text
 
 
+@pytest.mark.usefixtures("faulty_lms")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faulty_launch_is_refused(
     fault: str, students: list[Person], hub: Hub, visit: Visit, screenshots: Path
@@ -105,13 +106,13 @@ def test_replayed_launch_is_refused_even_with_the_cookies_of_its_login(
 ) -> None:
     """Cookies that the browser has thrown away may have been copied: the hub itself must remember used launches."""
     victim, thief = visit(students[0]), visit()
-    copied = []
+    copied: list[tuple[str, str]] = []
     tap = Wiretap(victim, hub)
 
     def copy(request: object) -> None:
         if request.url == tap.address:  # type: ignore[attr-defined]
             header = request.all_headers().get("cookie", "")  # type: ignore[attr-defined]
-            copied.extend(part.partition("=")[::2] for part in header.split("; ") if part)
+            copied.extend((part.partition("=")[0], part.partition("=")[2]) for part in header.split("; ") if part)
 
     victim.context.on("requestfinished", copy)
     victim.launch(hub)

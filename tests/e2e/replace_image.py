@@ -1,0 +1,71 @@
+"""A hub moves to another image and back, by the collection's own play.
+
+What `playbooks/images.yml` does when a definition changes is to build an image in the machine's shared store and to
+note it in the definition's record. Here the new image is the old one with a label, which takes seconds instead of minutes;
+the rest is what every run does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from demo import ROOT, DemoError, Hub, Machine
+
+RECORDS = "/var/lib/ananke/images"
+PODMAN = "CONTAINERS_STORAGE_CONF=/etc/ananke/storage.conf podman"
+REFERENCE = "localhost/ananke-e2e:replaced"
+
+
+def record_of(machine: Machine, image_id: str) -> tuple[str, dict[str, str]]:
+    """Path and content of the record that stands for an image."""
+    for path in machine.as_root(f"ls {RECORDS}/*.json").stdout.split():
+        record = json.loads(machine.as_root(f"cat {shlex.quote(path)}").stdout)
+        if record["id"].removeprefix("sha256:") == image_id.removeprefix("sha256:"):
+            return path, record
+    raise DemoError(f"no record in {RECORDS} stands for image {image_id}")
+
+
+def write_record(machine: Machine, path: str, record: dict[str, str]) -> None:
+    machine.as_root(f"printf %s {shlex.quote(json.dumps(record))} >{path}.new && mv {path}.new {path}")
+
+
+def apply_hub(hub: Hub) -> None:
+    """Run the hubs' play for one hub."""
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", "inventories/demo", "playbooks/hubs.yml", "--limit", hub.name],
+        cwd=ROOT,
+        env={**os.environ, "ANANKE_DEMO": hub.machine.name, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    if done.returncode != 0:
+        raise DemoError(f"the play for {hub.name} failed:\n{done.stdout[-6000:]}{done.stderr[-2000:]}")
+
+
+@contextmanager
+def replaced_image(hub: Hub) -> Iterator[None]:
+    """The hub runs on another image within, and on its own again afterwards."""
+    machine = hub.machine
+    path, record = record_of(machine, hub.image_id())
+    containerfile = f"FROM {record['id']}\nLABEL ananke.e2e=replaced\n"
+    machine.as_root(
+        f"printf %s {shlex.quote(containerfile)} | {PODMAN} build --quiet --pull=never --tag {REFERENCE} -f - /var/empty",
+        timeout=500,
+    )
+    image_id = machine.as_root(f"{PODMAN} image inspect --format '{{{{.Id}}}}' {REFERENCE}").stdout.strip()
+    # the file modes that let all hubs read the store; podman has just written in it
+    machine.as_root("chmod -R a+rX /var/lib/ananke/store")
+    write_record(machine, path, {**record, "reference": REFERENCE, "id": image_id})
+    try:
+        apply_hub(hub)
+        yield
+    finally:
+        write_record(machine, path, record)
+        apply_hub(hub)
+        machine.as_root(f"{PODMAN} image rm {REFERENCE}", check=False)
