@@ -9,7 +9,7 @@ import pytest
 from browsing import Person, site
 from conftest import ROOT, Visit
 from demo import Demo, Hub
-from playwright.sync_api import expect
+from playwright.sync_api import Response, expect
 
 CELL = """\
 import sys, statistics
@@ -53,15 +53,16 @@ def test_login_does_not_depend_on_a_browser_s_grace_for_new_cookies(
 ) -> None:
     """The LMS posts from another site: cookies of the login must say SameSite=None, or slow logins fail."""
     visitor = visit(students[0])
-    set_by_login: list[str] = []
-
-    def remember(response: object) -> None:
-        url, headers = response.url, response.headers_array()  # type: ignore[attr-defined]
-        if url.startswith(hub.url + "hub/lti13/oauth_login"):
-            set_by_login.extend(header["value"] for header in headers if header["name"].lower() == "set-cookie")
-
-    visitor.context.on("response", remember)
+    answers: list[Response] = []
+    visitor.context.on("response", answers.append)
     visitor.launch(hub)
+    set_by_login = [
+        header["value"]
+        for answer in answers
+        if answer.url.startswith(hub.url + "hub/lti13/oauth_login")
+        for header in answer.headers_array()
+        if header["name"].lower() == "set-cookie"
+    ]
     launch_cookies = [line for line in set_by_login if not line.startswith("_xsrf=") and "Max-Age=0" not in line]
     assert launch_cookies
     for line in launch_cookies:

@@ -128,7 +128,7 @@ def test_replayed_launch_is_refused_even_with_the_cookies_of_its_login(
     assert thief.user_at(hub) is None
 
 
-@pytest.mark.parametrize("path", ["", "lab", "hub/login", "hub/home", "hub/lti13/oauth_login"])
+@pytest.mark.parametrize("path", ["", "hub/user-redirect/lab", "hub/login", "hub/home", "hub/lti13/oauth_login"])
 def test_direct_visit_without_the_lms_says_where_to_go(path: str, hub: Hub, visit: Visit) -> None:
     visitor = visit()
     refusal = visitor.refused(lambda: visitor.page.goto(hub.url + path), hub)
