@@ -54,7 +54,7 @@ def test_login_does_not_depend_on_a_browser_s_grace_for_new_cookies(
     """The LMS posts from another site: cookies of the login must say SameSite=None, or slow logins fail."""
     visitor = visit(students[0])
     answers: list[Response] = []
-    visitor.context.on("response", answers.append)
+    visitor.context.on("response", lambda answer: answers.append(answer))
     visitor.launch(hub)
     set_by_login = [
         header["value"]
