@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
 
         if options["all_hubs"]:
             hubs = sorted(self._group(options["hubs_group"]))
-            problems = self._check_all(hubs)
+            problems, result["machines"] = self._check_all(hubs)
             result["hubs"] = hubs
         else:
             described, problems = self._describe(self._vars["inventory_hostname"], self._vars)
@@ -85,8 +85,11 @@ class ActionModule(ActionBase):
         result["_ansible_verbose_override"] = True
         return result
 
-    def _check_all(self, hubs: list[str]) -> list[Problem]:
-        """Problems of the play's hubs, by themselves and beside all hubs of the inventory, whatever --limit says."""
+    def _check_all(self, hubs: list[str]) -> tuple[list[Problem], dict[str, list[dict[str, Any]]]]:
+        """Problems of the play's hubs, by themselves and beside all hubs of the inventory, whatever --limit says.
+
+        The second value says which ports the play's hubs need, by machine.
+        """
         in_play = set(self._vars.get("ansible_play_hosts_all") or hubs)
         problems: list[Problem] = []
         outlines = []
@@ -97,7 +100,12 @@ class ActionModule(ActionBase):
             if hub in in_play:
                 problems += self._describe(hub, variables, rendered)[1]
         problems += cross_check(outlines, in_play)
-        return sorted(problems, key=lambda problem: hubs.index(problem.host))
+        machines: dict[str, list[dict[str, Any]]] = {}
+        for one in outlines:
+            if one.host in in_play and one.machine:
+                needs = {"name": one.host, "port": one.port, "container_admin": one.container_admin}
+                machines.setdefault(one.machine, []).append(needs)
+        return sorted(problems, key=lambda problem: hubs.index(problem.host)), machines
 
     def _describe(
         self, hub: str, variables: Mapping[str, Any], rendered: Optional[Mapping[str, Any]] = None

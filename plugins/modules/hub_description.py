@@ -63,6 +63,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+machines:
+  description: By machine, the hubs of the play with C(name), C(port) and C(container_admin).
+  returned: success, and O(all_hubs) is true
+  type: dict
 hub:
   description: What the machine needs to run the hub's container.
   returned: success, and O(all_hubs) is false

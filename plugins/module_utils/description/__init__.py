@@ -209,6 +209,7 @@ class Outline(NamedTuple):
     name: Optional[str]
     port: Optional[int]
     path: Optional[str]
+    container_admin: Optional[str] = None
 
 
 def _read(path: str) -> str:
@@ -253,9 +254,10 @@ class _Reader:
 def outline(host: str, variables: Mapping[str, Any]) -> Outline:
     """What cross_check() compares, of a hub that may have problems otherwise."""
     reader = _Reader(host, variables)
-    for key in ("hub_machine", "hub_name", "hub_port", "hub_path"):
+    keys = ("hub_machine", "hub_name", "hub_port", "hub_path", "hub_container_admin")
+    for key in keys:
         reader.take(key, VARIABLES[key])
-    return Outline(host, *(reader.values.get(key) for key in ("hub_machine", "hub_name", "hub_port", "hub_path")))
+    return Outline(host, *(reader.values.get(key) for key in keys))
 
 
 def describe(
