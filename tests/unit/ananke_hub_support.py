@@ -173,19 +173,39 @@ class Browser:
 
     def __init__(self, origin: str, address: str = "192.0.2.7") -> None:
         self.origin = origin
-        self.cookies: dict[str, http.cookies.Morsel[str]] = {}
+        self.jar: dict[tuple[str, str], http.cookies.Morsel[str]] = {}
         self.headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": address, "User-Agent": "test"}
 
+    @property
+    def cookies(self) -> dict[str, http.cookies.Morsel[str]]:
+        """All cookies by name; where names are equal, the one of the longest path."""
+        return {name: morsel for (name, _), morsel in sorted(self.jar.items(), key=lambda item: len(item[0][1]))}
+
+    def cookie_header(self, path: str) -> str:
+        """What a browser sends with a request for ``path``, cookies of longer paths first."""
+        fitting = [(where, name, m) for (name, where), m in self.jar.items() if path.startswith(where) and m.value]
+        return "; ".join(f"{name}={m.coded_value}" for _, name, m in sorted(fitting, key=lambda c: -len(c[0])))
+
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        cookie = "; ".join(f"{name}={morsel.coded_value}" for name, morsel in self.cookies.items() if morsel.value)
-        headers = {**self.headers, "Cookie": cookie, "Host": "hubs.example.org"}
+        path = path.removeprefix("https://hubs.example.org")
+        headers = {**self.headers, "Cookie": self.cookie_header(path), "Host": "hubs.example.org"}
+        headers.update(options.pop("headers", {}))
         answer = requests.request(
-            method, self.origin + path, headers=headers, allow_redirects=False, timeout=30, **options
+            method, self.origin + path, headers=headers, allow_redirects=False, timeout=60, **options
         )
         for header in answer.raw.headers.getlist("Set-Cookie"):
-            jar: http.cookies.SimpleCookie = http.cookies.SimpleCookie(header)
-            self.cookies.update(jar)
+            for name, morsel in http.cookies.SimpleCookie(header).items():
+                self.jar[name, morsel["path"] or "/"] = morsel
         return answer
+
+    def follow(self, path: str) -> requests.Response:
+        """GET with all redirects, as a browser would."""
+        for _ in range(20):
+            answer = self.get(path)
+            if answer.status_code not in (301, 302):
+                return answer
+            path = answer.headers["Location"]
+        raise AssertionError(f"redirects without end, last to {path}")
 
     def get(self, path: str, **options: Any) -> requests.Response:
         return self.request("GET", path, **options)
@@ -222,7 +242,8 @@ class Hub:
         command = [
             *proxy_program(),
             *("--ip", "127.0.0.1", "--port", str(self.proxy_port), "--api-ip", "127.0.0.1"),
-            *("--api-port", str(self.api_port), "--error-path", str(self.paths.proxy_pages)),
+            *("--api-port", str(self.api_port), "--default-target", f"http://127.0.0.1:{self.hub_port}"),
+            *("--error-path", str(self.paths.proxy_pages)),
         ]
         env = {**os.environ, "CONFIGPROXY_AUTH_TOKEN": token}
         with (self.root / "proxy.log").open("ab") as log:

@@ -127,19 +127,19 @@ def proxy_page(title: str, text: str, refresh: int | None) -> str:
 
 
 def write_proxy_pages(paths: Paths, base_url: str) -> None:
-    """The proxy's pages: hub or server away (503 and other errors), unknown address (404)."""
+    """What the proxy answers while the hub or a user's server is away; readable for the proxy's own user."""
     home = html.escape(base_url + "hub/home", quote=True)
     away = proxy_page(
         "Nothing answers here at the moment",
-        "The hub or your server is being restarted. Your running notebooks go on. This page tries again every "
-        "few seconds. "
-        f'If that takes longer than two minutes, <a href="{home}">start your server again</a>.',
+        "The hub or your server is being restarted. Your running notebooks go on. This page tries again every few "
+        f'seconds. If that takes longer than two minutes, <a href="{home}">start your server again</a>.',
         5,
     )
-    unknown = proxy_page("There is nothing at this address", f'The hub is <a href="{home}">here</a>.', None)
     paths.proxy_pages.mkdir(parents=True, exist_ok=True)
-    for name, content in {"503.html": away, "error.html": away, "404.html": unknown}.items():
-        (paths.proxy_pages / name).write_text(content, encoding="utf-8")
+    for folder in (paths.proxy_pages.parent, paths.proxy_pages):
+        folder.chmod(0o755)
+    for name in ("503.html", "error.html"):
+        write_atomically(paths.proxy_pages / name, away.encode(), 0o644)
 
 
 def main() -> int:
