@@ -197,6 +197,7 @@ def test_key_is_made_once_and_private(tmp_path: Path) -> None:
         (("issuer",), "lms.localhost", "issuer"),
         (("issuer",), ISSUER + "/", "scheme, host and port only"),
         (("port",), "8100", "port"),
+        (("allow_faults",), "true", "allow_faults"),
         (("people",), [], "at least one"),
         (("people", 0, "id"), "../x", r"people\[0\].id"),
         (("people", 1, "id"), "teacher1", "more than once"),

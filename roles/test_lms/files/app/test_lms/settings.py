@@ -89,6 +89,9 @@ def parse(raw: dict[str, Any]) -> Settings:
     port = raw.get("port")
     if not isinstance(port, int) or not 1 <= port <= 65535:
         raise SettingsError(f"port: {port!r} is not a port; write a number from 1 to 65535")
+    allow_faults = raw.get("allow_faults", False)
+    if not isinstance(allow_faults, bool):
+        raise SettingsError(f"allow_faults: {allow_faults!r} must be true or false")
     people = [_person(entry, f"people[{i}]") for i, entry in enumerate(_list(raw, "people"))]
     courses = [_course(entry, f"courses[{i}]") for i, entry in enumerate(_list(raw, "courses"))]
     _unique("people: id", [person.id for person in people])
@@ -99,7 +102,7 @@ def parse(raw: dict[str, Any]) -> Settings:
         port=port,
         people={person.id: person for person in people},
         courses={course.id: course for course in courses},
-        allow_faults=raw.get("allow_faults") is True,
+        allow_faults=allow_faults,
         digest=str(raw.get("digest", "")),
     )
 
