@@ -39,8 +39,7 @@ def _defaults(*roles: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for role in roles:
         path = _ROLES / role / "defaults" / "main.yml"
-        if path.exists():
-            result.update(DataLoader().load_from_file(str(path), trusted_as_template=True) or {})
+        result.update(DataLoader().load_from_file(str(path), trusted_as_template=True))
     return result
 
 

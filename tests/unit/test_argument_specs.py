@@ -70,7 +70,9 @@ def test_defaults_are_of_their_types(role: str) -> None:
 
 
 def test_checks_cover_exactly_the_variables_of_a_hub() -> None:
-    assert set(VARIABLES) == {*specs("hub"), *specs("hub_lti")}
+    account = {"container_admin_uid", "container_admin_password_hash", "container_admin_authorized_keys"}
+    assert account <= set(specs("container_admin"))
+    assert set(VARIABLES) == {*specs("hub"), *specs("hub_lti"), *account}
 
 
 def test_choices_are_the_codes() -> None:

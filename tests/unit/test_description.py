@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -336,6 +337,29 @@ def test_hubs_of_different_machines_do_not_clash() -> None:
 
 def test_unknown_values_do_not_clash() -> None:
     assert cross_check([Outline("a", "m1", None, None, None), Outline("b", "m1", None, None, None)]) == []
+
+
+def test_hubs_may_share_an_account() -> None:
+    a = Outline("a", "m1", "a", 1, "/a/", "it", (2000, None, ["k"]))
+    b = Outline("b", "m1", "b", 2, "/b/", "it", (None, "h", ["k"]))
+    assert cross_check([a, b]) == []
+
+
+@pytest.mark.parametrize("options", ["", 'from="192.0.2.0/24",no-pty ', "restrict "])
+def test_public_keys_are_taken_with_options_and_comments(options: str) -> None:
+    blob = base64.b64encode(b"\0\0\0\x0bssh-ed25519" + bytes(36)).decode()
+    variables = {**good("a"), "container_admin_authorized_keys": [f"{options}ssh-ed25519 {blob} me@example.org  home"]}
+    assert run("a", variables)[1] == []
+    variables["container_admin_authorized_keys"] = [f"{options}ssh-rsa {blob} me"]
+    assert [problem.key for problem in run("a", variables)[1]] == ["container_admin_authorized_keys[0]"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7", "$6$rounds=656000$example$abcdefgh"],
+)
+def test_hash_of_a_password_is_taken(text: str) -> None:
+    assert run("a", {**good("a"), "container_admin_password_hash": text})[1] == []
 
 
 def test_only_the_plays_hubs_are_refused() -> None:

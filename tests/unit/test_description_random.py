@@ -71,13 +71,13 @@ def check(host: str, variables: dict[str, Any]) -> None:
     parse(json.loads(json.dumps(result["description"])))  # what the hub itself demands
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(key=st.sampled_from(sorted(VARIABLES)), value=VALUES)
 def test_any_value_in_any_variable(key: str, value: Any) -> None:
     check("math101", {key: value})
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(key=st.sampled_from(sorted(VARIABLES)), value=TEXTS)
 @example(key="hub_environment", value="{")
 def test_any_text_anywhere_in_a_variable(key: str, value: str) -> None:

@@ -35,6 +35,7 @@ _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,7}\Z")
 _CLAIM = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._~:/@+-]{1,255}\Z")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+_HASH = re.compile(r"\$[0-9a-z]{1,10}\$[A-Za-z0-9./$=,+*-]{8,300}\Z")
 _DEFAULT_URL = re.compile(r"/(?!/)[A-Za-z0-9/_.~%?=&+:@,;#-]{0,1000}\Z")
 
 #: Accounts and groups of Debian and of programs on a machine; a container admin of such a name would be one of them.
@@ -128,7 +129,7 @@ def _file_names(value: Any) -> list[str]:
     return checks.listing(one, "Write a list of PEM files")(value)
 
 
-#: Every variable of the roles hub and hub_lti, and what it may hold. Names, types and defaults are also in the roles'
+#: Every variable of the roles hub and hub_lti and of the hub's account, and what it may hold. Names, types and defaults are also in the roles'
 #: argument specs; a test holds both together.
 VARIABLES: dict[str, checks.Check] = {
     "hub_name": checks.text(
@@ -183,7 +184,19 @@ VARIABLES: dict[str, checks.Check] = {
         "~ is not expanded",
         "Write a folder of the controller, absolute or relative to the inventory, or ''",
     ),
+    "container_admin_uid": checks.optional(checks.integer(1000, 59999, "a UID")),
+    "container_admin_password_hash": checks.optional(
+        checks.text(
+            _HASH, "it is not the hash of a password", "Write what mkpasswd -m yescrypt prints, and keep it in a vault"
+        )
+    ),
+    "container_admin_authorized_keys": checks.optional(
+        checks.listing(checks.public_key, "Write a list of public SSH keys")
+    ),
 }
+
+#: What the hubs of one account must agree on.
+_ACCOUNT_VARIABLES = ("container_admin_uid", "container_admin_password_hash", "container_admin_authorized_keys")
 
 #: Names that people know from elsewhere and that do nothing here.
 _REFUSED = {
@@ -210,6 +223,7 @@ class Outline(NamedTuple):
     port: Optional[int]
     path: Optional[str]
     container_admin: Optional[str] = None
+    account: tuple[Any, ...] = (None, None, None)
 
 
 def _read(path: str) -> str:
@@ -254,10 +268,12 @@ class _Reader:
 def outline(host: str, variables: Mapping[str, Any]) -> Outline:
     """What cross_check() compares, of a hub that may have problems otherwise."""
     reader = _Reader(host, variables)
-    keys = ("hub_machine", "hub_name", "hub_port", "hub_path", "hub_container_admin")
-    for key in keys:
+    for key in ("hub_machine", "hub_name", "hub_port", "hub_path", "hub_container_admin", *_ACCOUNT_VARIABLES):
         reader.take(key, VARIABLES[key])
-    return Outline(host, *(reader.values.get(key) for key in keys))
+    known = reader.values.get
+    account = tuple(known(key) for key in _ACCOUNT_VARIABLES)
+    place = known("hub_machine"), known("hub_name"), known("hub_port"), known("hub_path")
+    return Outline(host, *place, known("hub_container_admin"), account)
 
 
 def describe(
@@ -515,7 +531,7 @@ def _result(
 
 
 def cross_check(outlines: Iterable[Outline], refused: Optional[Collection[str]] = None) -> list[Problem]:
-    """Problems between hubs of one machine: the same name, port or path, or a path inside another's.
+    """Problems between hubs of one machine: the same name, port or path, a path inside another's, accounts that disagree.
 
     Each is reported for both hubs; ``refused`` names the hubs whose problems count, by default all.
     """
@@ -557,4 +573,27 @@ def _clashes(hub: Outline, others: list[Outline], machine: str, ports: Collectio
         problems.append(
             Problem(hub.host, "hub_path", shown(hub.path), what, "Give each hub a path of its own, such as /NAME/")
         )
+    return problems + _account_clashes(hub, others)
+
+
+def _account_clashes(hub: Outline, others: list[Outline]) -> list[Problem]:
+    """Hubs may share an account, but not want it to be different: each run would change it to and fro."""
+    problems: list[Problem] = []
+    if hub.container_admin is None:
+        return problems
+    for position, key in enumerate(_ACCOUNT_VARIABLES):
+        value = hub.account[position]
+        if value is None:
+            continue
+        partners = [other for other in others if other.container_admin == hub.container_admin]
+        differing = sorted(other.host for other in partners if other.account[position] not in (None, value))
+        if differing:
+            what = f"{', '.join(differing)} wants another value for the same container admin, {hub.container_admin}"
+            problems.append(Problem(hub.host, key, shown_of(key, value), what, "Set it once, for both"))
+        same = sorted(other.host for other in others if other not in partners and other.account[position] == value)
+        if key == "container_admin_uid" and same:
+            what = f"another container admin has it, that of {', '.join(same)}"
+            problems.append(
+                Problem(hub.host, key, shown(value), what, "Give each account its own UID, or leave it out")
+            )
     return problems

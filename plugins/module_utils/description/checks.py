@@ -33,6 +33,11 @@ _HOST = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\Z"
 )
 _URL = re.compile(r"[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]+\Z")
+_PUBLIC_KEY = re.compile(
+    r"(?:[a-z][A-Za-z0-9=\",.:/*@ _-]* )?"
+    r"(?P<kind>ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)|sk-[a-z0-9-]+@openssh\.com)"
+    r" (?P<blob>[A-Za-z0-9+/]+=*)(?: .*)?\Z"
+)
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)\s*-----END \1-----", re.DOTALL)
 
 
@@ -307,6 +312,22 @@ def device(value: Any) -> str:
 def host_name(value: Any) -> bool:
     """Whether it is a DNS name or an IPv4 address."""
     return isinstance(value, str) and bool(_HOST.match(value))
+
+
+def public_key(value: Any) -> str:
+    """A line of authorized_keys: a public SSH key, perhaps after options."""
+    remedy = "Write a public key in one line, as in ~/.ssh/id_ed25519.pub"
+    if not isinstance(value, str):
+        raise Bad(f"it is {_kind(value)}, not text", remedy)
+    match = _PUBLIC_KEY.match(value.strip())
+    try:
+        blob = base64.b64decode(match.group("blob"), validate=True) if match else b""
+    except (binascii.Error, ValueError):
+        blob = b""
+    kind = match.group("kind").encode() if match else b""
+    if not match or blob[:4] != len(kind).to_bytes(4, "big") or blob[4 : 4 + len(kind)] != kind:
+        raise Bad("it is not a public SSH key", remedy)
+    return value.strip()
 
 
 def extra_hosts(value: Any) -> dict[str, str]:
