@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
-from description_cases import ROOT, bad_hubs, controller_play, good, hubs_together, inventory_variables, says, write_inventory
+from description_cases import (
+    ROOT,
+    bad_hubs,
+    controller_play,
+    good,
+    hubs_together,
+    inventory_variables,
+    says,
+    write_inventory,
+)
 
 
 class Controller:
