@@ -577,9 +577,10 @@ def sources(suite: str, settings: Settings) -> list[str]:
 
 
 def _base_step(given: Mapping[str, Any], settings: Settings, files: str) -> Step:
+    # named after their content: neither their order nor their place on the controller matters
     certificates = [
-        Entry(f"certificates/{index:02}-{_safe(Path(path).stem)}.crt", Path(path).read_bytes())
-        for index, path in enumerate(settings.ca_certificates)
+        Entry(f"certificates/{hashlib.sha256(content).hexdigest()[:16]}.crt", content)
+        for content in sorted({Path(path).read_bytes() for path in settings.ca_certificates})
     ]
     parameters = {
         "TITLE": "Debian packages and systemd",
@@ -678,11 +679,6 @@ def read_tree(root: str, prefix: str) -> list[Entry]:
             elif not name.endswith(".pyc"):
                 entries.append(Entry(inside, path=path, executable=os.access(path, os.X_OK)))
     return sorted(entries, key=lambda entry: entry.name)
-
-
-def _safe(name: str) -> str:
-    """Return a file's name without anything that a shell or update-ca-certificates could stumble over."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
 
 
 def write_archive(entries: Iterable[Entry], target: io.BufferedIOBase | Any) -> None:

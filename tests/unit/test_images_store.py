@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The store is understood, shared and recorded; the module says what it found and what it would do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import image_store
+
+REFERENCE = "localhost/ananke/standard:0123456789ab"
+ENTRY = {"id": "e" * 64, "digest": "sha256:d", "created": "2026-11-21T12:00:00Z", "names": [REFERENCE, "x:1"]}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store as podman leaves it: readable for root alone."""
+    root = tmp_path / "store"
+    for folder in ("overlay/layer/diff", f"overlay-images/{ENTRY['id']}", "overlay-layers", "overlay/l"):
+        (root / folder).mkdir(parents=True)
+    (root / "overlay-images/images.json").write_text(json.dumps([ENTRY, {"id": "f" * 64}]))
+    (root / f"overlay-images/{ENTRY['id']}/manifest").write_text("{}")
+    (root / "overlay-layers/layers.json").write_text("[]")
+    (root / "overlay/layer/diff/secret").write_text("x")
+    for path in [root, *root.rglob("*")]:
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    return root
+
+
+def run_module(store: Path, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+    """Run the module as Ansible does on a machine; return its result."""
+    tmp = store.parent
+    wanted = {
+        "images": [{"name": "standard", "reference": REFERENCE}],
+        **{
+            "store": str(store),
+            "records": str(tmp / "records"),
+            "builds": str(tmp / "builds"),
+            "logs": str(tmp / "logs"),
+        },
+        **arguments,
+        "_ansible_check_mode": check_mode,
+        "_ansible_remote_tmp": str(tmp),
+    }
+    program = (
+        "from ansible.module_utils.testing import patch_module_args\n"
+        "import json, sys\n"
+        "from ansible_collections.ananke.jupyterhub.plugins.modules import hub_image_store\n"
+        "with patch_module_args(json.load(sys.stdin)):\n"
+        "    hub_image_store.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(wanted),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_images_are_read_by_name(store: Path) -> None:
+    images = image_store.read_images(str(store))
+    assert sorted(images) == [REFERENCE, "x:1"]
+    assert images[REFERENCE].id == ENTRY["id"]
+    assert image_store.find(images, "standard", REFERENCE) == image_store.Image(
+        "standard", REFERENCE, "e" * 64, "sha256:d", "2026-11-21T12:00:00Z"
+    )
+    assert image_store.find(images, "standard", "y") is None
+
+
+def test_an_absent_store_is_empty(tmp_path: Path) -> None:
+    assert image_store.read_images(str(tmp_path / "none")) == {}
+    assert image_store.share(str(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"names": ["x"]}]'])
+def test_a_damaged_store_is_told(text: str, store: Path) -> None:
+    (store / "overlay-images/images.json").write_text(text)
+    with pytest.raises(image_store.StoreError, match=r"images\.json"):
+        image_store.read_images(str(store))
+
+
+def test_sharing_opens_metadata_and_no_content(store: Path) -> None:
+    foreseen = image_store.share(str(store), dry_run=True)
+    assert image_store.share(str(store)) == foreseen
+    assert image_store.share(str(store)) == []
+    open_files = {
+        str(path.relative_to(store)) for path in store.rglob("*") if path.is_file() and path.stat().st_mode & 0o044
+    }
+    assert open_files == {
+        *("storage.lock", "overlay-images/images.lock", "overlay-layers/layers.lock"),
+        *("overlay-images/images.json", f"overlay-images/{ENTRY['id']}/manifest", "overlay-layers/layers.json"),
+    }
+    assert (store / "overlay/layer").stat().st_mode & 0o777 == 0o755
+    # what the image itself says about its files is not ours
+    assert (store / "overlay/layer/diff").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_same_content_under_another_name() -> None:
+    images = {name: image_store.Image("", name, "i", "", "") for name in ("localhost/ananke/a:1", "docker.io/x/b:2")}
+    assert image_store.same_content(images, "localhost/ananke/b:1") == "localhost/ananke/a:1"
+    assert image_store.same_content(images, "localhost/ananke/b:2") is None
+
+
+def test_records(tmp_path: Path) -> None:
+    image = image_store.Image("standard", REFERENCE, "i", "d", "c")
+    assert image_store.read_record("standard", str(tmp_path)) is None
+    image_store.write_record(image, str(tmp_path))
+    path = tmp_path / "standard.json"
+    assert json.loads(path.read_text()) == {
+        "name": "standard",
+        "reference": REFERENCE,
+        "id": "i",
+        "digest": "d",
+        "created": "c",
+    }
+    assert path.stat().st_mode & 0o777 == 0o644
+    path.write_text("half of it")
+    assert image_store.read_record("standard", str(tmp_path)) is None
+
+
+def test_the_module_shares_and_records_and_then_changes_nothing(store: Path) -> None:
+    foreseen = run_module(store, check_mode=True)
+    assert not (store.parent / "records").exists()
+    first = run_module(store)
+    assert first["changed"]
+    assert first["images"] == [
+        {
+            "state": "present",
+            "name": "standard",
+            "reference": REFERENCE,
+            "id": "e" * 64,
+            "digest": "sha256:d",
+            "created": ENTRY["created"],
+        }
+    ]
+    assert first["diff"] == {"before": {"standard": ""}, "after": {"standard": REFERENCE}}
+    assert {key: foreseen[key] for key in ("changed", "images", "shared")} == {
+        key: first[key] for key in ("changed", "images", "shared")
+    }
+    assert not run_module(store)["changed"]
+    assert not run_module(store, check_mode=True)["changed"]
+
+
+def test_the_module_says_what_is_absent_on_a_virgin_machine(tmp_path: Path) -> None:
+    for check_mode in (True, False):
+        result = run_module(tmp_path / "none", check_mode)
+        assert not result["changed"]
+        assert [image["state"] for image in result["images"]] == ["absent"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == []
+
+
+def test_the_module_foresees_a_second_name(store: Path) -> None:
+    other = REFERENCE.replace("standard", "other")
+    result = run_module(store, check_mode=True, images=[{"name": "other", "reference": other}])
+    assert result["commands"] == [["podman", "tag", REFERENCE, other]]
+    assert result["changed"]
+    assert result["images"][0]["state"] == "present"
+
+
+def job(folder: Path, store: Path, **more: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "archive").write_bytes(b"image")
+    described = {
+        **{"source": "load", "archive": "archive", "checksum": "0" * 64, "environment": {}},
+        **{
+            "names": ["standard"],
+            "references": [REFERENCE],
+            "store": str(store),
+            "records": str(folder.parent / "records"),
+        },
+        **more,
+    }
+    (folder / "job.json").write_text(json.dumps(described))
+    return folder
+
+
+def test_an_archive_with_another_checksum_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(image_store, "LOCK", str(tmp_path / "run" / "lock"))
+    monkeypatch.setattr(image_store, "podman", lambda *_arguments, **_options: pytest.fail("podman was called"))
+    folder = job(tmp_path / "job", tmp_path / "store")
+    assert image_store.main([str(folder)]) == 1
+    result = json.loads((folder / "result.json").read_text())
+    assert hashlib.sha256(b"image").hexdigest() in result["error"]
+    assert "==> Failed" in capsys.readouterr().out
+    assert not (tmp_path / "records").exists()
+
+
+def test_a_job_whose_image_is_there_only_records_it(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_store, "LOCK", str(tmp_path / "run" / "lock"))
+    monkeypatch.setattr(image_store, "podman", lambda *_arguments, **_options: pytest.fail("podman was called"))
+    folder = job(tmp_path / "job", store)
+    assert image_store.main([str(folder)]) == 0
+    assert json.loads((tmp_path / "records" / "standard.json").read_text())["id"] == ENTRY["id"]
+    assert image_store.share(str(store)) == []
+
+
+def test_a_job_that_stops_leaves_a_result(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text("{}")
+    assert image_store.main([str(tmp_path)]) == 1
+    assert json.loads((tmp_path / "result.json").read_text())["rc"] == 1
