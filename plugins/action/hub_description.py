@@ -27,7 +27,7 @@ _MACHINE_VARIABLES = {
 
 def _known_names() -> set[str]:
     """All names of variables that the collection's roles take of a hub."""
-    known: set[str] = {"container_admin_result"}  # registered by the role of that name
+    known: set[str] = {"container_admin_result", "hub_described"}  # what roles register
     for path in sorted(_ROLES.glob("*/meta/argument_specs.yml")):
         for entry in DataLoader().load_from_file(str(path))["argument_specs"].values():
             known.update(str(name) for name in entry.get("options") or {} if name.startswith(PREFIXES))
