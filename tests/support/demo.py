@@ -68,7 +68,7 @@ def prepare(demo: Demo) -> machines.Machine:
     command(sys.executable, "-m", "channel", "serve", *channel, "--port", str(CHANNEL_PORT), "--background")
     say("Certificate authority")
     demo.folder.mkdir(parents=True, exist_ok=True)
-    wanted = {"directory": str(demo.folder / "ca"), "name": demo.name, "hosts": ["hubs.localhost", "lms.localhost"]}
+    wanted = {"directory": str(demo.folder / "ca"), "name": "demo", "hosts": ["hubs.localhost", "lms.localhost"]}
     command(
         *("ansible", "localhost", "--connection", "local", "--module-name", "ananke.jupyterhub.demo_ca"),
         *("--extra-vars", f"ansible_python_interpreter={sys.executable}"),
@@ -169,13 +169,18 @@ def down(demo: Demo) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
-    parser.add_argument("act", choices=["up", "down", "prepare", "facts"])
+    parser.add_argument("act", choices=["up", "down", "prepare", "facts"], help="prepare writes the facts as well")
     parser.add_argument("--name", default="demo", help="name of the test machine")
     parser.add_argument("--port", type=int, default=HTTPS_PORT, help="its HTTPS port, here and there")
     parser.add_argument("--suite", default="trixie", choices=["bookworm", "trixie"], help="its Debian release")
     options = parser.parse_args()
-    acts: dict[str, Callable[[Demo], Any]] = {"up": up, "down": down, "prepare": prepare, "facts": facts}
-    acts[options.act](Demo(options.name, options.port, options.suite))
+    chosen = Demo(options.name, options.port, options.suite)
+    acts: dict[str, Callable[[Demo], Any]] = {"up": up, "down": down, "facts": facts}
+    if options.act == "prepare":
+        prepare(chosen)
+        facts(chosen)
+    else:
+        acts[options.act](chosen)
 
 
 if __name__ == "__main__":
