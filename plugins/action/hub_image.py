@@ -66,9 +66,9 @@ class ActionModule(ActionBase):
             plans = [images.plan(definition, settings, arguments["files"]) for definition in arguments["definitions"]]
         except OSError as error:
             raise AnsibleActionFail(f"{self._host}: an image cannot be planned: {error}") from error
-        return {**result, **self._converge(plans, images.proxy_environment(settings))}
+        return {**result, **self._converge(plans, arguments["files"], images.proxy_environment(settings))}
 
-    def _converge(self, plans: list[images.Plan], environment: dict[str, str]) -> dict[str, Any]:
+    def _converge(self, plans: list[images.Plan], files: str, environment: dict[str, str]) -> dict[str, Any]:
         """Make what is absent; return the result."""
         state = self._module(plans)
         commands, diff = list(state["commands"]), state.get("diff", {"before": {}, "after": {}})
@@ -86,7 +86,7 @@ class ActionModule(ActionBase):
             running = {answer["reference"] for answer in state["images"] if answer["state"] == "building"}
             for group in missing.values():
                 if running.isdisjoint(plan.reference for plan in group):
-                    commands += self._start(group, environment)["commands"]
+                    commands += self._start(group, files, environment)["commands"]
                 else:
                     self._show(group[0].name, "is being built already: following")
                 self._follow(group[0])
@@ -117,7 +117,7 @@ class ActionModule(ActionBase):
         if self._stream:
             display.display(f"[{self._host} {name}] {line}")
 
-    def _start(self, group: list[images.Plan], environment: dict[str, str]) -> dict[str, Any]:
+    def _start(self, group: list[images.Plan], files: str, environment: dict[str, str]) -> dict[str, Any]:
         """Send what the job needs and start it."""
         plan = group[0]
         job = {
@@ -131,6 +131,7 @@ class ActionModule(ActionBase):
         entries = [
             images.Entry("job.json", json.dumps(job).encode()),
             images.Entry("image_store.py", path=image_store.__file__),
+            images.Entry("image_job.py", path=os.path.join(files, "image_job.py")),
             *plan.entries,
         ]
         self._show(plan.name, f"{plan.source}: {plan.summary}")

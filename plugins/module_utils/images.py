@@ -157,7 +157,7 @@ class Plan:
     summary: str
     """One line for people: what the image is made from."""
     job: dict[str, Any]
-    """What the machine needs to know; see image_store.run_job."""
+    """What the machine needs to know; see the role's image_job.py."""
     entries: tuple[Entry, ...] = ()
     """The files that the machine needs."""
 
@@ -314,7 +314,9 @@ def _check_build(where: str, given: Mapping[str, Any], settings: Settings) -> li
     problems = []
     revision = given.get("revision", "")
     if revision != "" and not (isinstance(revision, str) and _REVISION.fullmatch(revision)):
-        problems.append(f"{where}: revision is {revision!r}: use letters, digits, '.', '_' and '-', e.g. '2026-11'")
+        problems.append(
+            f"{where}: revision is {revision!r}: use letters, digits, '.', '_' and '-' in quotes, e.g. \"2026-11\""
+        )
     base = given.get("base", {})
     if not isinstance(base, Mapping):
         problems.append(f"{where}: base is {base!r}: write {{suite: {DEFAULT_SUITE}}} or {{reference: ...@sha256:...}}")

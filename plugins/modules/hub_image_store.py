@@ -91,6 +91,7 @@ log:
   type: str
 """
 
+import fcntl
 import os
 import shutil
 import sys
@@ -136,7 +137,7 @@ class Store:
             image = image_store.find(images, name, reference)
             record = image_store.read_record(name, self.wish["records"])
             if image is None:
-                answers.append({"name": name, "reference": reference, "state": self._absent(reference)})
+                answers.append({"name": name, "reference": reference, "state": self._making(reference)})
                 continue
             answers.append({"state": "present", **asdict(image)})
             if record != asdict(image):
@@ -158,7 +159,8 @@ class Store:
                 self.command("podman", "tag", other, reference)
                 images[reference] = images[other]
 
-    def _absent(self, reference: str) -> str:
+    def _making(self, reference: str) -> str:
+        """Return the state of an image that is not in the store: building or absent."""
         unit = image_store.unit_name(reference.rpartition(":")[2])
         if not shutil.which("systemctl"):
             return "absent"
@@ -171,11 +173,19 @@ class Store:
             self.module.fail_json(
                 msg=f"podman or {image_store.STORAGE_CONF} is missing: apply the role ananke.jupyterhub.podman to the machine first"
             )
-        folder = os.path.join(self.wish["builds"], self.wish["key"])
-        log = os.path.join(self.wish["logs"], f"image-{self.wish['images'][0]['name']}.log")
-        shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(self.wish["logs"], mode=0o750, exist_ok=True)
         os.makedirs(self.wish["builds"], mode=0o700, exist_ok=True)
+        # an interrupted run may have left a process on the controller that starts the same job at the same time
+        with open(os.path.join(self.wish["builds"], "start.lock"), "a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return self._start_once()
+
+    def _start_once(self) -> dict[str, Any]:
+        folder = os.path.join(self.wish["builds"], self.wish["key"])
+        log = os.path.join(self.wish["logs"], f"image-{self.wish['images'][0]['name']}.log")
+        if self._making(self.wish["images"][0]["reference"]) == "building":
+            return {"changed": True, "log": log, "commands": []}
+        shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder, mode=0o700)
         with tarfile.open(self.wish["archive"]) as archive:
             # names, modes and links in it are the controller's own
@@ -185,7 +195,7 @@ class Store:
             *["systemd-run", "--quiet", "--collect", f"--unit={image_store.unit_name(self.wish['key'])}"],
             *["--description=Image for hubs", "--setenv=HOME=/root", "--setenv=PYTHONUNBUFFERED=1"],
             *[f"--property=StandardOutput=append:{log}", f"--property=StandardError=append:{log}"],
-            *[sys.executable, os.path.join(folder, "image_store.py"), folder],
+            *[sys.executable, os.path.join(folder, "image_job.py"), folder],
         )
         return {"changed": True, "log": log, "commands": self.commands}
 

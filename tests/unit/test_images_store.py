@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -166,50 +165,3 @@ def test_the_module_foresees_a_second_name(store: Path) -> None:
     assert result["commands"] == [["podman", "tag", REFERENCE, other]]
     assert result["changed"]
     assert result["images"][0]["state"] == "present"
-
-
-def job(folder: Path, store: Path, **more: Any) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "archive").write_bytes(b"image")
-    described = {
-        **{"source": "load", "archive": "archive", "checksum": "0" * 64, "environment": {}},
-        **{
-            "names": ["standard"],
-            "references": [REFERENCE],
-            "store": str(store),
-            "records": str(folder.parent / "records"),
-        },
-        **more,
-    }
-    (folder / "job.json").write_text(json.dumps(described))
-    return folder
-
-
-def test_an_archive_with_another_checksum_is_not_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(image_store, "LOCK", str(tmp_path / "run" / "lock"))
-    monkeypatch.setattr(image_store, "podman", lambda *_arguments, **_options: pytest.fail("podman was called"))
-    folder = job(tmp_path / "job", tmp_path / "store")
-    assert image_store.main([str(folder)]) == 1
-    result = json.loads((folder / "result.json").read_text())
-    assert hashlib.sha256(b"image").hexdigest() in result["error"]
-    assert "==> Failed" in capsys.readouterr().out
-    assert not (tmp_path / "records").exists()
-
-
-def test_a_job_whose_image_is_there_only_records_it(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(image_store, "LOCK", str(tmp_path / "run" / "lock"))
-    monkeypatch.setattr(image_store, "podman", lambda *_arguments, **_options: pytest.fail("podman was called"))
-    folder = job(tmp_path / "job", store)
-    assert image_store.main([str(folder)]) == 0
-    assert json.loads((tmp_path / "records" / "standard.json").read_text())["id"] == ENTRY["id"]
-    assert image_store.share(str(store)) == []
-
-
-def test_a_job_that_stops_leaves_a_result(tmp_path: Path) -> None:
-    (tmp_path / "job.json").write_text("{}")
-    assert image_store.main([str(tmp_path)]) == 1
-    assert json.loads((tmp_path / "result.json").read_text())["rc"] == 1
