@@ -87,7 +87,7 @@ def _certificates(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.crt")) if path.is_file()}
 
 
-def install_cas(paths: Paths, update: Sequence[str] = ("update-ca-certificates", "--fresh")) -> bool:
+def install_cas(paths: Paths, update: Sequence[str] = ("update-ca-certificates",)) -> bool:
     """Trust exactly the CAs that the hub declares. Returns whether anything changed.
 
     A marker file, written last, says which CAs the system's trust was made with; so an update that a crash cut
@@ -104,11 +104,14 @@ def install_cas(paths: Paths, update: Sequence[str] = ("update-ca-certificates",
     if digest == read_secret(marker):
         return False
     paths.trusted_cas.mkdir(parents=True, exist_ok=True)
-    for old in paths.trusted_cas.iterdir():
-        old.unlink()
+    old = list(paths.trusted_cas.iterdir())
+    for file in old:
+        file.unlink()
     for name, content in wanted.items():
         (paths.trusted_cas / name).write_bytes(content)
-    done = subprocess.run(update, capture_output=True, text=True, check=False)
+    # only a fresh start forgets what was removed, but it takes several times as long
+    command = [*update, "--fresh"] if old else list(update)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise InitError(f"{update[0]} failed: {' '.join(done.stderr.split())[-300:]}")
     write_atomically(marker, digest.encode(), 0o644)
