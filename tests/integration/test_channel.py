@@ -160,6 +160,11 @@ def test_base_is_byte_compiled(host: Host) -> None:
     assert host.sh("find /opt/conda/lib -name '*.pyc' -printf '%p %T@\\n' | sort | sha256sum").stdout == before
 
 
+def test_no_trace_of_the_build_machine_or_of_placeholders(host: Host) -> None:
+    assert host.sh("grep -rl -e '-work-' -e staged/ --include='*.pyc' /opt/conda", rc=1).stdout == ""
+    assert host.sh("grep -rl conda_channel_prefix_placeholder /opt/conda/bin /opt/conda/etc", rc=1).stdout == ""
+
+
 def test_installer_refuses_what_it_cannot_do(host: Host) -> None:
     assert "exists already" in host.sh("bash /srv/channel/installer.sh -b -p /opt/conda", rc=1).stderr
     cut = "head -c 2000000 /srv/channel/installer.sh > /tmp/cut.sh && bash /tmp/cut.sh -b -p /tmp/cut"

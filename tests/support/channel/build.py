@@ -104,6 +104,17 @@ def _stage(suite: Suite, work: Path, clock: Clock) -> list[Package]:
     return packages
 
 
+def index(channel: Path) -> None:
+    """Write repodata.json for every platform; without the time of indexing, so that it follows from the packages."""
+    asyncio.run(index_fs(channel, write_zst=False, write_shards=False, force=True))
+    for path in channel.glob("*/repodata.json"):
+        content = json.loads(path.read_text())
+        for record in content["packages.conda"].values():
+            record.pop("indexed_timestamp", None)
+        write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    shutil.rmtree(channel / ".tmp", ignore_errors=True)  # the indexer leaves it
+
+
 def build(suite: Suite, output: Path, *, force: bool = False) -> dict[str, Any]:
     """Build the channel of a suite in `output`, unless it is there already, and return channel.json's content.
 
@@ -124,10 +135,9 @@ def build(suite: Suite, output: Path, *, force: bool = False) -> dict[str, Any]:
             fresh = work / "channel"
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(lambda package: write_package(package, fresh), packages))
-            asyncio.run(index_fs(fresh, write_zst=False, write_shards=False, force=True))
+            index(fresh)
             clock.lap("packed and indexed")
             installer = write_installer(suite, fresh, fresh / "installer.sh")
-            shutil.rmtree(fresh / ".tmp", ignore_errors=True)  # the indexer leaves it
             clock.lap("installer written")
             if output.exists():
                 output.rename(work / "old")

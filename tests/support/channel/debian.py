@@ -145,7 +145,7 @@ def stage_python(source: Source, wheels: Iterable[Path], root: Path) -> Package:
     _bundle_libraries(source, [program, *extensions], libraries)
     _touch(root)
 
-    version = run([*source.python(root), "-I", "-c", "import platform; print(platform.python_version())"]).strip()
+    version = run([*source.python(root), "-B", "-I", "-c", "import platform; print(platform.python_version())"]).strip()
     return Package(
         name="python",
         version=version,
@@ -197,7 +197,18 @@ def compile_all(source: Source, python: Path, roots: Iterable[Path]) -> None:
         _touch(root)
         library = root / "lib" / f"python{source.suite.python}"
         if library.is_dir():
-            command = [*source.python(python), "-s", "-P", "-m", "compileall", "-q", "-s", f"{root}/", str(library)]
+            command = [
+                *source.python(python),
+                "-B",
+                "-s",
+                "-P",
+                "-m",
+                "compileall",
+                "-q",
+                "-s",
+                str(root),
+                str(library),
+            ]
             run(command, environment={"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"})  # same input, same bytes
 
     with ThreadPoolExecutor(2) as pool:

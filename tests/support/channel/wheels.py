@@ -48,7 +48,16 @@ def download(suite: Suite, lock: Path, target: Path) -> list[Path]:
     platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
     run(
         [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+            *(
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-cache-dir",
+                "--no-deps",
+            ),
             *("--require-hashes", "--only-binary=:all:", "--implementation=cp", f"--python-version={suite.python}"),
             *(f"--platform={platform}" for platform in platforms),
             *("--dest", str(target), "--requirement", str(lock)),
