@@ -161,7 +161,7 @@ def test_base_is_byte_compiled(host: Host) -> None:
 
 
 def test_no_trace_of_the_build_machine_or_of_placeholders(host: Host) -> None:
-    assert host.sh("grep -rl -e '-work-' -e staged/ --include='*.pyc' /opt/conda", rc=1).stdout == ""
+    assert host.sh("grep -rlE '/[.]channel[a-z-]*-work-|/staged/' --include='*.pyc' /opt/conda", rc=1).stdout == ""
     assert host.sh("grep -rl conda_channel_prefix_placeholder /opt/conda/bin /opt/conda/etc", rc=1).stdout == ""
 
 
