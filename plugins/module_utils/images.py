@@ -449,11 +449,11 @@ def plan(definition: Mapping[str, Any], settings: Settings, files: str) -> Plan:
         checksum = given["checksum"]
         job = {"source": "load", "archive": "archive", "checksum": checksum}
         entries = (Entry("archive", path=given["archive"]),)
-        return Plan(name, source, _short("load", checksum), f"load {given['archive']}", job, entries)
+        return Plan(name, source, _short("load", checksum), given["archive"], job, entries)
     if source == "pull":
         reference = given["reference"]
         job = {"source": "pull", "reference": reference}
-        return Plan(name, source, _short("pull", reference), f"pull {reference}", job)
+        return Plan(name, source, _short("pull", reference), reference, job)
     return _build_plan(name, given, settings, files)
 
 

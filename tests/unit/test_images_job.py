@@ -57,6 +57,7 @@ def test_an_archive_with_another_checksum_is_not_loaded(
     assert image_job.main([str(folder)]) == 1
     result = json.loads((folder / "result.json").read_text())
     assert hashlib.sha256(b"image").hexdigest() in result["error"]
+    assert sorted(path.name for path in folder.iterdir()) == ["result.json"]
     assert "==> Failed" in capsys.readouterr().out
     assert not (tmp_path / "records").exists()
 

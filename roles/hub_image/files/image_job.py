@@ -224,7 +224,6 @@ def run_job(folder: str) -> None:
             if image is None:
                 raise StoreError(f"podman succeeded, but {reference} is not in {store}: is {STORAGE_CONF} right?")
             write_record(image, job["records"])
-    shutil.rmtree(os.path.join(folder, "context"), ignore_errors=True)
     say(f"Done: {', '.join(job['references'])}")
 
 
@@ -239,6 +238,12 @@ def main(arguments: Sequence[str]) -> int:
         result = {"rc": 1, "error": str(error)}
         say(f"Failed: {error}")
     finally:
+        # what was sent is large, and may hold the proxy's password
+        for entry in list(os.scandir(folder)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
         write_file(os.path.join(folder, "result.json"), json.dumps(result) + "\n", 0o600)
     return int(result["rc"])
 
