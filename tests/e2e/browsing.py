@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from demo import Demo, DemoError, Hub, until
 from playwright.sync_api import Browser, BrowserContext, Error, Page, Playwright, Response, expect, sync_playwright
+
+from demo import Demo, DemoError, Hub, until
 
 CHROMIUM = "/usr/bin/chromium"
 # No --ignore-certificate-errors: TLS is verified as in anybody's browser.

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from browsing import Kernel, Lab, Person, Visitor
 from conftest import Visit
+
 from demo import Demo, Hub, Machine
 
 DYNAMIC_UIDS = range(61184, 65520)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from browsing import Person, site
 from conftest import ROOT, Visit
-from demo import Demo, Hub
 from playwright.sync_api import Response, expect
+
+from demo import Demo, Hub
 
 CELL = """\
 import sys, statistics

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
 import killed
 import playbook
-import pytest
 
 INVENTORY = playbook.ROOT / "inventories/demo"
 HUBS = ("math101", "physics", "sandbox")

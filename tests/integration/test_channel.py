@@ -16,10 +16,10 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+
 from channel import server
 from channel.build import build
 from channel.common import SUITES, Suite, sha256
-
 from testbed import base, podman
 from testbed.common import extra_cas, prefix
 

@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import demo
-import playbook
 import yaml
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import container
+
+import demo
+import playbook
 
 ROOT = playbook.ROOT
 RESULT = ROOT / "build/bench.json"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from backports import zstd
+
 from channel import build, installer, wheels
 from channel.common import PLACEHOLDER, SUITES, ChannelError, replace_once
 from channel.package import Package, write_package
