@@ -47,15 +47,10 @@ attributes:
 
 EXAMPLES = r"""
 - name: Refuse bad hubs before anything is changed
-  hosts: hubs
-  gather_facts: false
-  any_errors_fatal: true
-  tasks:
-    - name: Validate all hubs
-      ananke.jupyterhub.hub_description:
-        all_hubs: true
-      delegate_to: localhost
-      run_once: true
+  ananke.jupyterhub.hub_description:
+    all_hubs: true
+  delegate_to: localhost
+  run_once: true
 
 - name: Describe this hub
   ananke.jupyterhub.hub_description:
