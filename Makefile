@@ -26,8 +26,8 @@ demo: setup ## three real hubs and a test LMS on a test machine of this machine
 demo-down: setup ## remove the demo
 	python -m demo down
 
-.PHONY: test lint sanity unit molecule
-test: lint unit sanity molecule ## all tests, quick ones first
+.PHONY: test lint sanity unit integration molecule
+test: lint unit sanity integration molecule ## all tests, quick ones first
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	ruff check .
@@ -42,6 +42,9 @@ unit: setup ## pure logic, and the hub's configuration in a real JupyterHub
 
 sanity: setup ## ansible-test sanity
 	tests/support/sanity
+
+integration: setup ## the conda channel in clean containers
+	pytest tests/integration
 
 molecule: setup ## whole runs on test machines: check mode, converge, idempotence, verify
 	molecule test --all
