@@ -55,13 +55,24 @@ class Plan:
         """The plan as Ansible's diff."""
         return [
             {
-                "before": files.read(wanted.path) or "",
-                "after": wanted.content,
+                "before": shown(files.read(wanted.path) or ""),
+                "after": shown(wanted.content),
                 "before_header": wanted.path,
                 "after_header": wanted.path,
             }
             for wanted in self.write
         ]
+
+
+def shown(text: str) -> str:
+    """The text for a diff: values of users' environment variables, which may be secrets, are hidden."""
+    try:
+        description = json.loads(text)
+        environment = description["servers"]["environment"]
+    except (ValueError, TypeError, KeyError):
+        return text
+    description["servers"]["environment"] = {name: "(hidden)" for name in environment}
+    return json.dumps(description, indent=2, sort_keys=True) + "\n"
 
 
 def wanted_files(

@@ -209,6 +209,8 @@ class Hub:
         """Reference of the image that the definition stands for on this machine."""
         path = os.path.join(self.wish["image_records"], f"{self.wish['image']}.json")
         text = files.read(path)
+        if text is None and self.module.check_mode:
+            return f"localhost/ananke/{self.wish['image']}:not-built-yet"
         if text is None:
             raise HubError(
                 f"hub_image {self.wish['image']}: this machine has no such image ({path} is missing);"

@@ -141,3 +141,12 @@ def test_limits_that_the_machine_cannot_hold_are_named() -> None:
 
 def test_the_shell_script_is_a_shell_script() -> None:
     subprocess.run(["/bin/sh", "-n"], input=container.shell_script("ananke-math101"), text=True, check=True)
+
+
+def test_a_diff_hides_values_of_the_users_environment(folder: Path) -> None:
+    servers = {"environment": {"TOKEN": "s3cret"}, "tasks": 512}
+    plan = hub_folder.plan(str(folder), wanted(folder, description={"servers": servers}))
+    text = str(plan.diff)
+    assert "s3cret" not in text
+    assert "TOKEN" in text
+    assert "512" in text
