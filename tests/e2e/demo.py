@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,9 +69,10 @@ class Machine:
     def reboot(self) -> None:
         """Reboot the machine as its test bed does, and wait until it can be logged in to again."""
         subprocess.run(
-            [os.environ.get("ANANKE_PYTHON", "python"), "-m", "testbed", "machine", "reboot", self.name],
+            [sys.executable, "-m", "testbed", "machine", "reboot", self.name],
             check=True,
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests/support")},
             timeout=300,
         )
 

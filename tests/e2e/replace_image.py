@@ -11,8 +11,10 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from demo import ROOT, DemoError, Hub, Machine
 
@@ -37,7 +39,14 @@ def write_record(machine: Machine, path: str, record: dict[str, str]) -> None:
 def apply_hub(hub: Hub) -> None:
     """Run the hubs' play for one hub."""
     done = subprocess.run(
-        ["ansible-playbook", "--inventory", "inventories/demo", "playbooks/hubs.yml", "--limit", hub.name],
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            "--inventory",
+            "inventories/demo",
+            "playbooks/hubs.yml",
+            "--limit",
+            hub.name,
+        ],
         cwd=ROOT,
         env={**os.environ, "ANANKE_DEMO": hub.machine.name, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         capture_output=True,

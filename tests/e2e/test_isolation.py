@@ -261,23 +261,27 @@ def test_other_students_servers_and_the_hub_s_apis_do_not_open_by_loopback(seats
     ports = sorted({int(line.split()[1].rpartition(":")[2], 16) for line in listening if line.split()[3:4] == ["0A"]})
     assert 8000 in ports
     user, base = seats[1].lab.user, urlsplit(seats[1].lab.base).path
+    paths = [f"{base}api/contents", f"{base}api/kernels", "/api/routes", f"{hub.path}hub/api/users"]
+    paths.append(f"{hub.path}hub/api/users/{user}")
     answers = seats[0].look(
         f"""
-        import http.client
-        found = []
-        for port in {ports!r}:
-            for path in ("{base}api/contents", "{base}api/kernels", "/api/routes", "{hub.path}hub/api/users",
-                         "{hub.path}hub/api/users/{user}"):
-                for method in ("GET", "POST"):
-                    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                    try:
-                        connection.request(method, path, headers={{"Host": "127.0.0.1:%d" % port}})
-                        status = connection.getresponse().status
-                    except (OSError, http.client.HTTPException):
-                        status = 0
-                    connection.close()
-                    if 200 <= status < 300:
-                        found.append([method, port, path, status])
+        import http.client, itertools
+        from concurrent.futures import ThreadPoolExecutor
+
+        def ask(question):
+            port, path, method = question
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            try:
+                connection.request(method, path)
+                return [method, port, path, connection.getresponse().status]
+            except (OSError, http.client.HTTPException):
+                return [method, port, path, 0]
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = pool.map(ask, itertools.product({ports!r}, {paths!r}, ("GET", "POST")))
+        found = [answer for answer in answers if 200 <= answer[3] < 300]
         """,
         timeout=180,
     )
@@ -291,23 +295,32 @@ def addresses_of_the_machine(machine: Machine) -> list[str]:
 
 
 PROBE = """
-import http.client, socket
-found = []
+import http.client, itertools, socket
+from concurrent.futures import ThreadPoolExecutor
+
 gateways = []
 for line in open("/proc/net/route").read().splitlines()[1:]:
     part = line.split()
     if part[1] == "00000000":
         gateways.append(socket.inet_ntoa(bytes.fromhex(part[2])[::-1]))
-for address in {addresses!r} + gateways:
-    for port in {ports!r}:
-        try:
-            connection = http.client.HTTPConnection(address, port, timeout=2)
-            connection.request("GET", {path!r})
-            answer = connection.getresponse()
-            if answer.status == 200 and b"version" in answer.read():
-                found.append([address, port])
-        except (OSError, http.client.HTTPException):
-            pass
+
+
+def ask(question):
+    address, port = question
+    connection = http.client.HTTPConnection(address, port, timeout=5)
+    try:
+        connection.request("GET", {path!r})
+        answer = connection.getresponse()
+        return answer.status == 200 and b"version" in answer.read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+questions = list(itertools.product({addresses!r} + gateways, {ports!r}))
+with ThreadPoolExecutor(16) as pool:
+    found = [question for question, open_ in zip(questions, pool.map(ask, questions)) if open_]
 """
 
 

@@ -158,7 +158,7 @@ def add_location(machine: Machine) -> Iterator[Callable[[], None]]:
     """Adds a location to nginx as the play of a new hub does: a file, a test of the whole, a reload."""
 
     def add() -> None:
-        text = "location = /added-by-a-test { return 200 added; }"
+        text = "location = /added-by-a-test { default_type text/plain; return 200 added; }"
         machine.as_root(f"echo '{text}' >{NEW_LOCATION} && nginx -t -q && systemctl reload nginx")
 
     yield add
