@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from facts import Demo, DemoError, Hub, until
 from playwright.sync_api import Browser, BrowserContext, Error, Page, Playwright, Response, expect, sync_playwright
-
-from demo import Demo, DemoError, Hub, until
 
 CHROMIUM = "/usr/bin/chromium"
 # No --ignore-certificate-errors: TLS is verified as in anybody's browser.
@@ -146,6 +145,13 @@ class Lab:
 
         until(ran, STEP_MS / 1000, "the cell has an output")
         return "".join(output.all_inner_texts()).strip()
+
+    def dismiss_news(self) -> None:
+        """Answer JupyterLab's question about news, if it asks."""
+        answer = self.page.get_by_role("button", name="No", exact=True)
+        if answer.count():
+            answer.first.click()
+            answer.first.wait_for(state="detached")
 
     def sessions(self) -> list[dict[str, Any]]:
         """The notebooks that are open on the server, with their kernels."""

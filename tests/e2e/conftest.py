@@ -11,11 +11,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "roles/test_lms/files/app")]
 
+import facts  # noqa: E402
 from browsing import Person, Visitor, chromium, linked_hubs, people, started  # noqa: E402
+from facts import Demo, Hub, Machine  # noqa: E402
 from playwright.sync_api import Browser, Playwright  # noqa: E402
-
-import demo as demo_module  # noqa: E402
-from demo import Demo, Hub, Machine  # noqa: E402
 
 Visit = Callable[..., Visitor]
 
@@ -29,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def demo() -> Demo:
     """The running demo."""
-    return demo_module.load()
+    return facts.load()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from demo import ROOT, DemoError, Hub, Machine
+from facts import ROOT, DemoError, Hub, Machine
 
 RECORDS = "/var/lib/ananke/images"
 PODMAN = "CONTAINERS_STORAGE_CONF=/etc/ananke/storage.conf podman"

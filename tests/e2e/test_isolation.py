@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from browsing import Kernel, Lab, Person, Visitor
-from demo import Demo, Hub, Machine
+from facts import Demo, Hub, Machine
 from playwright.sync_api import Browser
 
 DYNAMIC_UIDS = range(61184, 65520)

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from browsing import Person, site
 from conftest import ROOT, Visit
+from facts import Demo, Hub
 from playwright.sync_api import Response, expect
-
-from demo import Demo, Hub
 
 CELL = """\
 import sys, statistics
@@ -41,6 +40,7 @@ def test_launch_from_course_to_output(
 
     assert lab.run_cell(CELL) == "mean 3.875 in /opt/conda/envs/python3"
 
+    lab.dismiss_news()
     shot = screenshots / f"jupyterlab-{role}.png"
     visitor.page.screenshot(path=shot)
     if role == "student" and request.config.getoption("--update-docs-images"):

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from browsing import Kernel, Lab, Person, Visitor
 from conftest import Visit
+from facts import Demo, Hub, Machine, until
 from replace_image import replaced_image
-
-from demo import Demo, Hub, Machine, until
 
 HOME = """
 import hashlib, os, pathlib

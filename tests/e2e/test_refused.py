@@ -9,9 +9,8 @@ from urllib.parse import parse_qs
 import pytest
 from browsing import Person, Refusal, Visitor, chromium
 from conftest import Visit
+from facts import Hub
 from playwright.sync_api import Error, Playwright
-
-from demo import Hub
 
 # Fault of the launch -> status, and what the page must say to whoever runs the hub.
 FAULTS = {

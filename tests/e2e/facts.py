@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
-FACTS = "build/demo.json"
+DEFAULT = "build/demo.json"
 T = TypeVar("T")
 
 
@@ -154,7 +154,7 @@ def load(path: Path | None = None) -> Demo:
 
     Raises DemoError if there are none.
     """
-    path = path or Path(os.environ.get("ANANKE_FACTS", ROOT / FACTS))
+    path = path or Path(os.environ.get("ANANKE_FACTS", ROOT / DEFAULT))
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
