@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pwd
+import socket
 import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
@@ -33,6 +34,13 @@ def listeners() -> dict[int, int]:
     for table in reversed(TABLES):
         found.update(parse(files.read(table) or ""))
     return found
+
+
+def primary_address() -> str:
+    """The machine's IPv4 address on its way to the outside; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("203.0.113.1", 9))
+        return str(probe.getsockname()[0])
 
 
 def taken(hubs: t.Iterable[dict[str, t.Any]], found: dict[int, int] | None = None) -> list[str]:

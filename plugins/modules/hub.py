@@ -151,7 +151,7 @@ import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import container, files, hub_folder
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import container, files, hub_folder, sockets
 
 QUADLET = "/usr/libexec/podman/quadlet"
 MANAGER_TIMEOUT = 30
@@ -199,10 +199,7 @@ class Hub:
         """Run systemctl for the account's manager."""
         status, output = self.run(["systemctl", "--user", *arguments])
         if status:
-            raise HubError(
-                f"systemctl --user {' '.join(arguments)} failed: {output.strip()}; see, as {self.account.pw_name}:"
-                f" journalctl --user --unit {self.service}"
-            )
+            raise HubError(f"systemctl --user {' '.join(arguments)} failed: {output.strip()}")
 
     @functools.cached_property
     def image(self) -> str:
@@ -235,10 +232,22 @@ class Hub:
             port=self.wish["port"],
             devices=tuple(self.wish["devices"]),
             volumes=tuple((one["source"], one["target"], one["read_only"]) for one in self.wish["volumes"]),
-            hosts=tuple(sorted(self.wish["extra_hosts"].items())),
+            hosts=tuple((name, self.address(wanted)) for name, wanted in sorted(self.wish["extra_hosts"].items())),
             **held,
         )
         return container.quadlet(described) if self.quadlet else container.plain(described)
+
+    def address(self, wanted: str) -> str:
+        """An address for a host of the container. A podman without Quadlet does not know host-gateway."""
+        if wanted != "host-gateway" or self.quadlet:
+            return wanted
+        try:
+            return sockets.primary_address()
+        except OSError as error:
+            raise HubError(
+                f"hub_extra_hosts: this machine has no route to the outside ({error}), so host-gateway means nothing:"
+                " write the machine's address instead"
+            ) from error
 
     def _controllers(self) -> str:
         uid = self.account.pw_uid
@@ -361,13 +370,14 @@ def converge(hub: Hub) -> tuple[list[str], list[dict[str, str]]]:
     before = {one.path: (files.read(one.path), one.mode) for one in todo.write if one.part}
     noted = hub_folder.applied(hub.folder)
     hub_folder.write(hub.folder, todo)
-    actions += activate(hub, todo.stale, running)
-    if not hub.wait():
+    try:
+        actions += activate(hub, todo.stale, running)
+        if not hub.wait():
+            raise HubError(f"it was not healthy after {hub.wish['health_timeout']} s")
+    except HubError as error:
         log = hub.log()
         fate = fall_back(hub, before, todo.stale) if noted else "it is left as it is for a look"
-        raise HubError(
-            f"hub {hub.wish['name']} was not healthy after {hub.wish['health_timeout']} s; {fate}. Its last words:\n{log}"
-        )
+        raise HubError(f"hub {hub.wish['name']}: {error}; {fate}. Its last words:\n{log}") from error
     if todo.stale:
         hub_folder.note_applied(hub.folder, hub_folder.digests(wanted))
     return actions, diff
@@ -399,8 +409,12 @@ def fall_back(hub: Hub, before: dict[str, tuple[str | None, int]], stale: set[st
         return "nothing had changed but its state"
     for path, (content, mode) in before.items():
         files.restore(path, content, mode)
-    activate(hub, stale, running=hub.running())
-    return "the state before is back" if hub.wait() else "the state before was written back, but is not healthy either"
+    try:
+        activate(hub, stale, running=hub.running())
+        healthy = hub.wait()
+    except HubError:
+        healthy = False
+    return "the state before is back" if healthy else "the state before was written back, but is not healthy either"
 
 
 def main() -> None:
@@ -429,6 +443,7 @@ def main() -> None:
             "health_timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
+        no_log=True,  # keeps arguments, users' environment among them, out of the machine's journal
     )
     if os.geteuid() == 0:
         module.fail_json(
