@@ -122,18 +122,21 @@ def arguments(container: Container) -> list[str]:
 
 
 def plain(container: Container) -> str:
-    """The equal ``.service`` unit for a podman without Quadlet. Source: what Quadlet makes of the above."""
-    systemd = "--cidfile=%t/%N.cid --replace --rm --cgroups=split --sdnotify=conmon -d"
+    """The equal ``.service`` unit for a podman without Quadlet.
+
+    podman stays in the foreground: podman 4.3 leaves the unit's control group where it finds controllers of control groups version 1,
+    and systemd then takes no notification from it.
+    """
+    systemd = "--cidfile=%t/%N.cid --replace --rm --cgroups=split --sdnotify=ignore --log-driver=none"
     service = [
         "Environment=PODMAN_SYSTEMD_UNIT=%n",
         "KillMode=mixed",
         "Delegate=yes",
-        "Type=notify",
-        "NotifyAccess=all",
+        "Type=exec",
         "ExecStartPre=/bin/rm -f %t/%N.cid",
         "ExecStart=" + " \\\n    ".join(["/usr/bin/podman run", systemd, *arguments(container)]),
-        "ExecStop=/usr/bin/podman rm -v -f -i --cidfile=%t/%N.cid",
-        "ExecStopPost=-/usr/bin/podman rm -v -f -i --cidfile=%t/%N.cid",
+        "ExecStop=/usr/bin/podman stop --ignore --cidfile=%t/%N.cid",
+        "ExecStopPost=-/usr/bin/podman rm --force --ignore --cidfile=%t/%N.cid",
     ]
     return UNIT.format(name=container.name) + SERVICE + "\n".join(service) + "\n" + INSTALL
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,8 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def demo() -> Demo:
-    """The running demo."""
-    return facts.load()
+    """The running demo; runs of playbooks go to the same one."""
+    running = facts.load()
+    os.environ["ANANKE_DEMO"] = running.machine.name
+    return running
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 import killed
 import playbook
 
+pytestmark = pytest.mark.usefixtures("demo")
 INVENTORY = playbook.ROOT / "inventories/demo"
 HUBS = ("math101", "physics", "sandbox")
 

@@ -24,6 +24,7 @@ HIDDEN_PATHS = (
     "/etc/ananke",
     "/opt/conda/envs/jhub/etc/jupyterhub",
     "/run/ananke",
+    "/run/lock",  # writable for everybody, so users could pass things to each other
 )
 #: Device files of GPUs; with any of them in the container, servers keep the container's /dev.
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dri", "/dev/kfd", "/dev/dxg")
