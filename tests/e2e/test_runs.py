@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+from facts import Machine, until
 
 import killed
 import playbook
@@ -52,3 +53,17 @@ def test_a_killed_change_is_finished_by_the_next_run(changed: str) -> None:
     playbook.succeed("hubs", INVENTORY, *change)
     assert playbook.succeed("hubs", INVENTORY, *change).changed == 0
     playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")
+
+
+def test_a_port_that_somebody_else_holds_is_refused_before_any_change(machine: Machine) -> None:
+    machine.as_root("systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 8199")
+    try:
+        until(lambda: machine.as_root("ss -Hltn 'sport = :8199'").stdout, 15, "the squatter to listen")
+        outcome = playbook.run("hubs", INVENTORY, "--limit", "sandbox", "--extra-vars", "hub_port=8199")
+    finally:
+        machine.as_root("systemctl stop squatter.service")
+    assert outcome.status != 0
+    assert "sandbox: hub_port: 8199 is in use by a process of root; choose another port" in " ".join(
+        outcome.output.split()
+    )
+    assert outcome.changed == 0
