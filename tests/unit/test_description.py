@@ -70,7 +70,7 @@ def test_smallest_hub() -> None:
         "container_admin": "math101",
         "port": 8101,
         "image": "standard",
-        "limits": {"memory": None, "cpus": None, "pids": None},
+        "limits": {"memory": None, "cpus": None, "pids": 16384},
         "devices": [],
         "volumes": [],
         "extra_hosts": {},
