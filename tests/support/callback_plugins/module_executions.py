@@ -36,7 +36,7 @@ class CallbackModule(CallbackBase):
         original = ActionBase._execute_module
 
         def counted(action: ActionBase, *args: Any, **kwargs: Any) -> Any:
-            host = (kwargs.get("task_vars") or {}).get("inventory_hostname")
+            host = action._task.delegate_to or (kwargs.get("task_vars") or {}).get("inventory_hostname")
             module = kwargs.get("module_name") or (args[0] if args else None) or action._task.action
             with open(path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"host": host, "module": module, "task": action._task.get_name()}) + "\n")
