@@ -31,7 +31,7 @@ def test_check_mode_on_a_converged_machine_changes_nothing() -> None:
     assert outcome.changed == 0, outcome.output
 
 
-def test_check_mode_foretells_what_a_run_then_does(tmp_path: Path) -> None:
+def test_check_mode_foretells_what_a_run_then_does() -> None:
     change = ("--limit", "sandbox", "--extra-vars", "hub_cull_timeout=1200")
     foretold = playbook.succeed("hubs", INVENTORY, "--check", "--diff", *change)
     assert foretold.recap["sandbox"].changed == 1
@@ -55,11 +55,13 @@ def test_a_killed_change_is_finished_by_the_next_run(changed: str) -> None:
     playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")
 
 
-def test_a_port_that_somebody_else_holds_is_refused_before_any_change(machine: Machine) -> None:
+def test_a_port_that_somebody_else_holds_is_refused_before_any_change(machine: Machine, tmp_path: Path) -> None:
+    other_port = tmp_path / "hosts.yml"
+    other_port.write_text("hubs: {hosts: {sandbox: {hub_port: 8199}}}\n")
     machine.as_root("systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 8199")
     try:
         until(lambda: machine.as_root("ss -Hltn 'sport = :8199'").stdout, 15, "the squatter to listen")
-        outcome = playbook.run("hubs", INVENTORY, "--limit", "sandbox", "--extra-vars", "hub_port=8199")
+        outcome = playbook.run("hubs", INVENTORY, "--inventory", str(other_port), "--limit", "sandbox")
     finally:
         machine.as_root("systemctl stop squatter.service")
     assert outcome.status != 0
