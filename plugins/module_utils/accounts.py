@@ -162,10 +162,7 @@ def ensure(account: Account, run: Run, check: bool) -> list[str]:
             entry = lookup(account.name)
     done += _ensure_ids(account.name, run, check)
     done += _ensure_password(account, run, check)
-    if not os.path.exists(os.path.join(LINGER_DIR, account.name)):
-        done.append("lingering enabled")
-        if not check:
-            run(["loginctl", "enable-linger", account.name])
+    done += _ensure_manager(account.name, entry, run, check)
     if entry is None:
         return [*done, "files of the home written"]
     if files.mode_of(entry.pw_dir) != HOME_MODE:
@@ -175,6 +172,20 @@ def ensure(account: Account, run: Run, check: bool) -> list[str]:
     wanted = own_files(account, entry.pw_dir)
     if wanted:
         done += as_user(entry, lambda: _write_own(wanted, check))
+    return done
+
+
+def _ensure_manager(name: str, entry: pwd.struct_passwd | None, run: Run, check: bool) -> list[str]:
+    """Lingering, and the account's systemd manager running now: lingering alone starts it in the background, or never if that failed."""
+    done = []
+    if not os.path.exists(os.path.join(LINGER_DIR, name)):
+        done.append("lingering enabled")
+        if not check:
+            run(["loginctl", "enable-linger", name])
+    if entry is not None and not os.path.exists(f"/run/user/{entry.pw_uid}/systemd/private"):
+        done.append("systemd manager started")
+        if not check:
+            run(["systemctl", "start", f"user@{entry.pw_uid}.service"])
     return done
 
 

@@ -169,7 +169,6 @@ def main() -> None:
             "locations": {"type": "list", "elements": "dict", "default": [], "options": location_spec},
         },
         supports_check_mode=True,
-        no_log=True,  # keeps arguments out of the machine's journal
     )
     wanted = module.params
     check = module.check_mode

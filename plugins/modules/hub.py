@@ -443,7 +443,6 @@ def main() -> None:
             "health_timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
-        no_log=True,  # keeps arguments, users' environment among them, out of the machine's journal
     )
     if os.geteuid() == 0:
         module.fail_json(
