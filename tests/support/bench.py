@@ -99,7 +99,7 @@ class Bench:
         described = container.Container(f"bare-{name}", record["reference"], f"/home/{name}/hubs/{name}", port)
         run = shlex.join(["podman", "run", "--detach", "--rm", *container.arguments(described)])
         script = (
-            f"cd /home/{name}; setpriv --reuid {name} --regid {name} --init-groups env HOME=/home/{name}"
+            f"trap '' PIPE; cd /home/{name}; setpriv --reuid {name} --regid {name} --init-groups env HOME=/home/{name}"
             f" XDG_RUNTIME_DIR=/run/user/$(id -u {name}) {run} >/dev/null\n"
             f"for _ in $(seq {HEALTH_TIMEOUT * 4}); do\n"
             f"  exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET /{name}/hub/health HTTP/1.0\\r\\n\\r\\n' >&3"
