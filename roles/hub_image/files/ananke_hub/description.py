@@ -184,7 +184,8 @@ def _section(key: str, value: Any, checks: Mapping[str, Check]) -> dict[str, Any
         raise _fail(key or "description", value, "a mapping")
     unknown = sorted(set(value) - set(checks))
     if unknown:
-        raise DescriptionError(f"{prefix}{unknown[0]}: unknown key; known are {', '.join(checks)}")
+        shown = unknown[0] if unknown[0].isprintable() else ascii(unknown[0])
+        raise DescriptionError(f"{prefix}{shown}: unknown key; known are {', '.join(checks)}")
     missing = [name for name in checks if name not in value]
     if missing:
         raise DescriptionError(f"{prefix}{missing[0]}: missing; write the description again by running the playbook")
