@@ -28,7 +28,10 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class DescriptionError(ValueError):
-    """A description cannot be used. The text is one line: key, value, what is allowed."""
+    """A description cannot be used. The text is one printable line, whatever the key is: key, value, what is allowed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text))
 
 
 @dataclass(frozen=True)
@@ -184,8 +187,7 @@ def _section(key: str, value: Any, checks: Mapping[str, Check]) -> dict[str, Any
         raise _fail(key or "description", value, "a mapping")
     unknown = sorted(set(value) - set(checks))
     if unknown:
-        shown = unknown[0] if unknown[0].isprintable() else ascii(unknown[0])
-        raise DescriptionError(f"{prefix}{shown}: unknown key; known are {', '.join(checks)}")
+        raise DescriptionError(f"{prefix}{unknown[0]}: unknown key; known are {', '.join(checks)}")
     missing = [name for name in checks if name not in value]
     if missing:
         raise DescriptionError(f"{prefix}{missing[0]}: missing; write the description again by running the playbook")
