@@ -17,6 +17,8 @@ import typing as t
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
 
 CONF_DIR = "/etc/nginx/ananke"
+FRAME = "/etc/nginx/conf.d/ananke.conf"
+"""Includes the fragments; nginx itself looks for it there."""
 LOCATIONS_DIR = f"{CONF_DIR}/locations.d"
 SITES_DIR = f"{CONF_DIR}/sites.d"
 APPLIED = f"{files.RUN_DIR}/nginx.applied"
@@ -56,13 +58,14 @@ def location(name: str, path: str, port: int, upload_limit: str) -> str:
 
 
 def fragments(directory: str = CONF_DIR) -> list[str]:
-    """Paths of all files below ``directory``, sorted; those that are being written are left out."""
-    return sorted(
+    """Paths of the frame and of all files below ``directory``, sorted; those that are being written are left out."""
+    below = [
         os.path.join(folder, name)
         for folder, _folders, names in os.walk(directory)
         for name in names
         if not name.startswith(".")
-    )
+    ]
+    return sorted([*below, FRAME] if os.path.exists(FRAME) else below)
 
 
 def digest(paths: t.Sequence[str]) -> str:

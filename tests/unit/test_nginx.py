@@ -38,6 +38,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNginx:
     os.utime(run / "nginx.pid", (1, 1))
     monkeypatch.setattr(nginx, "APPLIED", str(run / "applied"))
     monkeypatch.setattr(nginx, "PID_FILE", str(run / "nginx.pid"))
+    monkeypatch.setattr(nginx, "FRAME", str(tmp_path / "frame.conf"))
     original_lock, original_fragments = files.lock, nginx.fragments
     monkeypatch.setattr(files, "lock", lambda name: original_lock(name, str(run)))
     monkeypatch.setattr(nginx, "fragments", lambda directory=str(conf): original_fragments(directory))
@@ -71,6 +72,16 @@ def test_a_reload_that_a_killed_run_owes_is_made_good(server: FakeNginx) -> None
     assert nginx.pending()
     assert nginx.apply(str(path), "one", server) == ["nginx reloaded"]
     assert server.loaded == {str(path): "one"}
+    assert not nginx.pending()
+
+
+def test_the_reload_for_a_frame_that_a_killed_run_wrote_is_made_good(server: FakeNginx) -> None:
+    nginx.apply(str(server.folder / "a.conf"), "one", server)
+    assert not nginx.pending()
+    Path(nginx.FRAME).write_text("frame")
+    os.chmod(nginx.FRAME, 0o644)
+    assert nginx.pending()
+    assert nginx.apply(nginx.FRAME, "frame", server) == ["nginx reloaded"]
     assert not nginx.pending()
 
 
