@@ -42,6 +42,10 @@ options:
     description: Name of the image definition; what it stands for now is read from C(image_records).
     type: str
     required: true
+  image_foretold:
+    description:
+      - Reference that the image will have, for check mode alone. What the machine has recorded is still the image before the change.
+    type: str
   image_records:
     description: Folder with the machine's image records.
     type: path
@@ -204,6 +208,8 @@ class Hub:
     @functools.cached_property
     def image(self) -> str:
         """Reference of the image that the definition stands for on this machine."""
+        if self.module.check_mode and self.wish["image_foretold"]:
+            return str(self.wish["image_foretold"])
         path = os.path.join(self.wish["image_records"], f"{self.wish['image']}.json")
         text = files.read(path)
         if text is None and self.module.check_mode:
@@ -429,6 +435,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "port": {"type": "int", "required": True},
             "image": {"type": "str", "required": True},
+            "image_foretold": {"type": "str"},
             "image_records": {"type": "path", "default": "/var/lib/ananke/images"},
             "description": {"type": "dict", "required": True},
             "config_files": {"type": "dict", "default": {}},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
-from facts import Machine, until
+from facts import Demo, Machine, until
+from replace_image import PODMAN, RECORDS, share_store
 
 import killed
 import playbook
@@ -43,6 +45,39 @@ def test_check_mode_foretells_what_a_run_then_does() -> None:
     assert playbook.succeed("hubs", INVENTORY, *change).changed == 0
     back = playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")
     assert back.recap["sandbox"].changed == 1
+
+
+def state_of_images(demo: Demo) -> list[str]:
+    """The machine's images and records, and every hub's unit and container."""
+    files = f"cat {RECORDS}/*.json /var/lib/ananke/store/overlay-images/images.json"
+    units = [hub.admin(f"systemctl --user cat {hub.unit}").stdout for hub in demo.hubs.values()]
+    return [demo.machine.as_root(files).stdout, *units, *(hub.container_id() for hub in demo.hubs.values())]
+
+
+def test_check_mode_foretells_which_hubs_a_changed_image_moves(demo: Demo, machine: Machine, tmp_path: Path) -> None:
+    """Sandbox has an image of its own, which is the other hubs' under another name and so costs no build."""
+    other = tmp_path / "hosts.yml"
+    other.write_text("hubs: {hosts: {sandbox: {hub_image: other}}}\n")
+    images = ("--tags", "hub_image,hub")
+
+    def definitions(*wanted: dict[str, object]) -> tuple[str, ...]:
+        return ("--inventory", str(other), *images, "--extra-vars", json.dumps({"hub_image_definitions": wanted}))
+
+    try:
+        playbook.succeed("site", INVENTORY, *definitions({"name": "standard"}, {"name": "other"}))
+        before = state_of_images(demo)
+        changed = definitions({"name": "standard", "apt": ["cowsay"]}, {"name": "other"})
+        foretold = playbook.succeed("site", INVENTORY, "--check", "--diff", *changed)
+        assert {name for name, host in foretold.recap.items() if host.changed} == {"demo", "math101", "physics"}
+        assert state_of_images(demo) == before
+        # a run without the images' play would make no image and move no hub
+        alone = playbook.succeed("hubs", INVENTORY, "--check", "--tags", "hub", *changed)
+        assert alone.changed == 0, alone.output
+    finally:
+        playbook.succeed("site", INVENTORY, *images)
+        reference = json.loads(machine.as_root(f"cat {RECORDS}/other.json").stdout)["reference"]
+        machine.as_root(f"{PODMAN} untag {reference} {reference} && rm {RECORDS}/other.json")
+        share_store(machine)
 
 
 @pytest.mark.parametrize("changed", ["hub_cull_timeout", "hub_health_timeout", "hub_user_tasks"])
