@@ -23,6 +23,7 @@ LOCATIONS_DIR = f"{CONF_DIR}/locations.d"
 SITES_DIR = f"{CONF_DIR}/sites.d"
 APPLIED = f"{files.RUN_DIR}/nginx.applied"
 PID_FILE = "/run/nginx.pid"
+RELOADED = "nginx reloaded"
 
 REDIRECT = """\
 location = {bare} {{
@@ -89,18 +90,23 @@ def pending() -> bool:
     return not paths or started <= max(os.stat(path).st_ctime for path in paths)
 
 
+def foretell(path: str, content: str | None, mode: int = 0o644) -> list[str]:
+    """What :func:`apply` would do, in words, also where nginx is not installed yet."""
+    done = _difference(path, content, mode)
+    return [*done, RELOADED] if done or (os.path.isdir(CONF_DIR) and pending()) else []
+
+
 def apply(path: str, content: str | None, run: Run, mode: int = 0o644) -> list[str]:
     """Write (None: remove) one fragment, validate the whole, reload where needed; returns what was done, in words.
 
     :raises NginxError: nginx does not accept it; the old fragment is back and nginx was not touched
     """
-    done: list[str] = []
     with files.lock("nginx"):
         before = files.read(path)
-        if before != content or (content is not None and files.mode_of(path) != mode):
+        done = _difference(path, content, mode)
+        if done:
             files.restore(path, content, mode)
-            done.append(f"{path} {'removed' if content is None else 'written'}")
-        if not done and not pending():
+        elif not pending():
             return done
         status, output = run(["nginx", "-t", "-q"])
         if status:
@@ -112,9 +118,16 @@ def apply(path: str, content: str | None, run: Run, mode: int = 0o644) -> list[s
             status, output = run(["systemctl", "start", "nginx.service"])
         if status:
             raise NginxError(f"nginx does not reload: {output.strip()}; see journalctl --unit nginx")
-        done.append("nginx reloaded")
+        done.append(RELOADED)
         files.write(APPLIED, digest(fragments()), 0o644)
     return done
+
+
+def _difference(path: str, content: str | None, mode: int) -> list[str]:
+    """What has to be done to the file, in words."""
+    if content is None:
+        return [f"{path} removed"] if os.path.lexists(path) else []
+    return [f"{path} written"] if files.differs(path, content, mode) else []
 
 
 def _nginx_pid() -> str:

@@ -107,21 +107,11 @@ import shlex
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, nginx, sockets
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, commands, files, nginx, sockets
 
 
-class Commands:
-    """Runs commands and keeps their argument lists."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.run: list[str] = []
-
-    def status(self, argv: t.Sequence[str], stdin: str | None = None) -> tuple[int, str]:
-        """Exit status and output of a command."""
-        self.run.append(shlex.join(argv))
-        status, out, err = self.module.run_command(list(argv), data=stdin)
-        return status, out + err
+class Commands(commands.Commands):
+    """The commands, some of which must succeed."""
 
     def checked(self, argv: t.Sequence[str], stdin: str | None = None) -> str:
         """Output of a command that must succeed."""
@@ -131,23 +121,20 @@ class Commands:
         return output
 
 
-def grant_locations(locations: list[dict[str, t.Any]], commands: Commands, check: bool) -> list[str]:
+def grant_locations(locations: list[dict[str, t.Any]], run: nginx.Run, check: bool) -> list[str]:
     """Write the locations' fragments; returns what was done, in words."""
     done = []
     for location in locations:
         path = os.path.join(nginx.LOCATIONS_DIR, f"{location['name']}.conf")
         content = nginx.location(location["name"], location["path"], location["port"], location["upload_limit"])
         if check:
-            if files.differs(path, content, 0o644):
-                done.append(f"{path} written")
-            elif nginx.pending():
-                done.append("nginx reloaded")
+            done += nginx.foretell(path, content)
             continue
         if not os.path.isdir(nginx.LOCATIONS_DIR):
             raise nginx.NginxError(
                 f"{nginx.LOCATIONS_DIR} does not exist: apply the role reverse_proxy to this machine first (playbooks/machines.yml)"
             )
-        done += nginx.apply(path, content, commands.status)
+        done += nginx.apply(path, content, run)
     return done
 
 
@@ -177,7 +164,7 @@ def main() -> None:
     problems = sockets.taken({**location, "container_admin": wanted["name"]} for location in wanted["locations"])
     if problems:
         module.fail_json(msg="; ".join(problems))
-    commands = Commands(module)
+    ran = Commands(module)
     keys = wanted["authorized_keys"]
     account = accounts.Account(
         name=wanted["name"],
@@ -188,12 +175,12 @@ def main() -> None:
     )
     try:
         with files.lock("accounts"):
-            done = accounts.ensure(account, commands.checked, check)
-        done += grant_locations(wanted["locations"], commands, check)
+            done = accounts.ensure(account, ran.checked, check)
+        done += grant_locations(wanted["locations"], ran.status, check)
     except (accounts.AccountError, nginx.NginxError) as error:
-        module.fail_json(msg=str(error), commands=commands.run)
+        module.fail_json(msg=str(error), commands=ran.run)
     module.exit_json(
-        changed=bool(done), actions=done, commands=commands.run, exists=accounts.lookup(wanted["name"]) is not None
+        changed=bool(done), actions=done, commands=ran.run, exists=accounts.lookup(wanted["name"]) is not None
     )
 
 

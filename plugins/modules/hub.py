@@ -156,6 +156,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import container, files, hub_folder, sockets
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Commands
 
 QUADLET = "/usr/libexec/podman/quadlet"
 MANAGER_TIMEOUT = 30
@@ -177,7 +178,7 @@ class Hub:
         self.service = f"{self.name}.service"
         self.folder = os.path.join(self.account.pw_dir, "hubs", self.wish["name"])
         self.quadlet = os.path.exists(QUADLET)
-        self.commands: list[str] = []
+        self.commands = Commands(module)
         self.waited = 0.0
         config = os.path.join(self.account.pw_dir, ".config")
         self.unit_path = (
@@ -189,15 +190,13 @@ class Hub:
     def run(self, argv: t.Sequence[str], stdin: str | None = None, **environment: str) -> tuple[int, str]:
         """Run a command in the account's own systemd session; returns exit status and output."""
         runtime = f"/run/user/{self.account.pw_uid}"
-        self.commands.append(shlex.join(argv))
         environment = {
             "XDG_RUNTIME_DIR": runtime,
             "DBUS_SESSION_BUS_ADDRESS": f"unix:path={runtime}/bus",
             "HOME": self.account.pw_dir,
             **environment,
         }
-        status, out, err = self.module.run_command(list(argv), data=stdin, environ_update=environment)
-        return status, out + err
+        return self.commands.status(argv, stdin, environment)
 
     def systemctl(self, *arguments: str) -> None:
         """Run systemctl for the account's manager."""
@@ -463,11 +462,11 @@ def main() -> None:
     try:
         actions, diff = converge(hub)
     except HubError as error:
-        module.fail_json(msg=str(error), actions=[], commands=hub.commands)
+        module.fail_json(msg=str(error), actions=[], commands=hub.commands.run)
     module.exit_json(
         changed=bool(actions),
         actions=actions,
-        commands=hub.commands,
+        commands=hub.commands.run,
         container=hub.name,
         image=hub.image,
         healthy_after=round(hub.waited, 2),

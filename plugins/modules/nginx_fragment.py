@@ -49,13 +49,16 @@ actions:
   type: list
   elements: str
   returned: success
+commands:
+  description: The commands that were run.
+  type: list
+  elements: str
+  returned: always
 """
-
-import os
-import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files, nginx
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Commands
 
 
 def main() -> None:
@@ -67,21 +70,14 @@ def main() -> None:
     path, content = module.params["path"], module.params["content"]
     before = files.read(path)
     diff = {"before": before or "", "after": content or "", "before_header": path, "after_header": path}
-
-    def run(argv: t.Sequence[str]) -> tuple[int, str]:
-        status, out, err = module.run_command(list(argv))
-        return status, out + err
-
-    if module.check_mode:
-        actions = [] if before == content else [f"{path} {'removed' if content is None else 'written'}"]
-        if os.path.isdir(nginx.CONF_DIR) and (actions or nginx.pending()):
-            actions.append("nginx reloaded")
-    else:
-        try:
-            actions = nginx.apply(path, content, run)
-        except (nginx.NginxError, FileNotFoundError) as error:
-            module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(actions), actions=actions, diff=diff if before != content else {})
+    commands = Commands(module)
+    try:
+        actions = nginx.foretell(path, content) if module.check_mode else nginx.apply(path, content, commands.status)
+    except (nginx.NginxError, FileNotFoundError) as error:
+        module.fail_json(msg=str(error), commands=commands.run)
+    module.exit_json(
+        changed=bool(actions), actions=actions, commands=commands.run, diff=diff if before != content else {}
+    )
 
 
 if __name__ == "__main__":

@@ -98,6 +98,36 @@ def test_removal(server: FakeNginx) -> None:
     assert server.loaded == {}
 
 
+@pytest.mark.parametrize("content", ["one", "two", None])
+@pytest.mark.parametrize("state", ["absent", "loaded", "written only", "other mode"])
+def test_what_is_foretold_is_done(
+    server: FakeNginx, content: str | None, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nginx, "CONF_DIR", str(server.folder))
+    path = server.folder / "a.conf"
+    nginx.apply(str(server.folder / "b.conf"), "another", server)
+    if state != "absent":
+        nginx.apply(str(path), "one", server)
+    if state == "written only":
+        path.write_text("two")
+    if state == "other mode":
+        path.chmod(0o600)
+    before = path.read_text() if path.exists() else None
+    foretold = nginx.foretell(str(path), content)
+    assert (path.read_text() if path.exists() else None) == before
+    assert nginx.apply(str(path), content, server) == foretold
+    assert nginx.foretell(str(path), content) == []
+
+
+def test_a_change_is_foretold_where_nginx_is_not_installed_yet(
+    server: FakeNginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nginx, "CONF_DIR", str(tmp_path / "absent"))
+    path = str(tmp_path / "absent/a.conf")
+    assert nginx.foretell(path, "one") == [f"{path} written", "nginx reloaded"]
+    assert nginx.foretell(path, None) == []
+
+
 def test_twenty_side_by_side_are_all_loaded(server: FakeNginx) -> None:
     paths = [str(server.folder / f"hub{number}.conf") for number in range(20)]
     threads = [threading.Thread(target=nginx.apply, args=(path, path, server)) for path in paths]

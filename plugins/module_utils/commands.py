@@ -1,0 +1,28 @@
+# Copyright: the ananke.jupyterhub authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands of one execution of a module: run, and kept for its result."""
+
+from __future__ import annotations
+
+import shlex
+import typing as t
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+
+class Commands:
+    """Runs commands and keeps their argument lists; what travels on standard input is not kept."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.run: list[str] = []
+
+    def status(
+        self, argv: t.Sequence[str], stdin: str | None = None, environment: dict[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Exit status and output of a command."""
+        self.run.append(shlex.join(argv))
+        status, out, err = self.module.run_command(list(argv), data=stdin, environ_update=environment)
+        return status, out + err
