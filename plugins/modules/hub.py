@@ -51,9 +51,16 @@ options:
     type: path
     default: /var/lib/ananke/images
   description:
-    description: Content of C(hub.json).
+    description: Content of C(hub.json). What its C(servers.environment) holds is replaced by O(environment).
     type: dict
     required: true
+  environment:
+    description:
+      - Environment variables of users' servers, as the text of a JSON mapping; V("") for none. They may be secrets.
+      - It is a text because Ansible hides a text as a whole. In place of a mapping it would hide every part of the result that is like one
+        of the values, even a V(1).
+    type: str
+    default: ""
   config_files:
     description: The collection's own files of C(jupyterhub_config.d), from name to content.
     type: dict
@@ -179,6 +186,8 @@ class Hub:
         self.folder = os.path.join(self.account.pw_dir, "hubs", self.wish["name"])
         self.quadlet = os.path.exists(QUADLET)
         self.commands = Commands(module)
+        servers = {**self.wish["description"]["servers"], "environment": json.loads(self.wish["environment"] or "{}")}
+        self.description = {**self.wish["description"], "servers": servers}
         self.waited = 0.0
         config = os.path.join(self.account.pw_dir, ".config")
         self.unit_path = (
@@ -265,7 +274,7 @@ class Hub:
             *hub_folder.wanted_files(
                 self.folder,
                 self.name,
-                wish["description"],
+                self.description,
                 wish["config_files"],
                 wish["ca_certificates"],
                 wish["lms_sheet"],
@@ -277,7 +286,7 @@ class Hub:
         """Whether the hub answers on its port."""
         connection = http.client.HTTPConnection("127.0.0.1", self.wish["port"], timeout=5)
         try:
-            connection.request("GET", f"{self.wish['description']['base_url']}hub/health")
+            connection.request("GET", f"{self.description['base_url']}hub/health")
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False
@@ -325,7 +334,7 @@ class Hub:
         """Let the JupyterHub of the running container load the description before it replaces the old one."""
         check = [f"{container.JHUB}/bin/python", "-m", "ananke_hub.check", "--description", "-"]
         status, output = self.run(
-            ["podman", "exec", "--interactive", self.name, *check], stdin=json.dumps(self.wish["description"])
+            ["podman", "exec", "--interactive", self.name, *check], stdin=json.dumps(self.description)
         )
         if status:
             raise HubError(f"JupyterHub refuses the description of hub {self.wish['name']}: {output.strip()}")
@@ -437,6 +446,7 @@ def main() -> None:
             "image_foretold": {"type": "str"},
             "image_records": {"type": "path", "default": "/var/lib/ananke/images"},
             "description": {"type": "dict", "required": True},
+            "environment": {"type": "str", "default": "", "no_log": True},
             "config_files": {"type": "dict", "default": {}},
             "ca_certificates": {"type": "dict", "default": {}},
             "lms_sheet": {"type": "str"},

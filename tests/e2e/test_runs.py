@@ -80,6 +80,26 @@ def test_check_mode_foretells_which_hubs_a_changed_image_moves(demo: Demo, machi
         share_store(machine)
 
 
+def test_users_environment_stays_out_of_what_a_run_prints(demo: Demo) -> None:
+    sandbox = demo.hubs["sandbox"]
+    secret = f"s3cret-{random.getrandbits(32):x}"
+    variables = {"hub_environment": {"TOKEN": secret, "ONE": "1"}}
+    change = ("--limit", "sandbox", "--extra-vars", json.dumps(variables))
+    sandbox.admin("rm -rf ~/.ansible")
+    try:
+        for mode in (("--check", "--diff"), ("--diff",)):
+            outcome = playbook.succeed("hubs", INVENTORY, "-vvv", *mode, *change)
+            assert secret not in outcome.output
+            # and nothing else is hidden: neither the other settings, nor what is like one of the values
+            assert "default_url: /lab" in outcome.output
+            assert "127.0.0.1" in outcome.output
+            # a new account's folder for temporary files is not made, and so not warned of
+            assert "remote_tmp" not in outcome.output
+        assert sandbox.description()["servers"]["environment"] == variables["hub_environment"]
+    finally:
+        playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")
+
+
 @pytest.mark.parametrize("changed", ["hub_cull_timeout", "hub_health_timeout", "hub_user_tasks"])
 def test_a_killed_change_is_finished_by_the_next_run(changed: str) -> None:
     value = random.randint(400, 900)  # noqa: S311

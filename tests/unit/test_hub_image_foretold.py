@@ -24,7 +24,10 @@ OMITTED = "Hello world!"
 def image(folder: Path, check_mode: bool, foretold: str | None) -> str:
     """The image that the module gives a hub."""
     (folder / "standard.json").write_text(json.dumps({"reference": RECORDED}))
-    params = {"name": "a", "image": "standard", "image_records": str(folder), "image_foretold": foretold}
+    params = {
+        **{"name": "a", "description": {"servers": {}}, "environment": ""},
+        **{"image": "standard", "image_records": str(folder), "image_foretold": foretold},
+    }
     module: Any = SimpleNamespace(check_mode=check_mode, params=params)
     return hub.Hub(module).image
 
