@@ -133,6 +133,20 @@ def test_an_ordinary_machine_is_called_plainly(monkeypatch: pytest.MonkeyPatch) 
     assert podman.command(["run", "--rm", "x"]) == ["podman", "run", "--rm", "x"]
 
 
+@pytest.mark.parametrize("facts", [podman.Facts(True, True, False), podman.Facts(True, False, True)])
+def test_where_cgroup_v2_is_mounted_no_namespace_is_made(
+    facts: podman.Facts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(podman, "look", lambda: facts)
+    monkeypatch.setattr(podman, "CONF", tmp_path / "containers.conf")
+    monkeypatch.setattr(podman, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(podman, "_start_holder", lambda: pytest.fail("a holder was started"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(podman.shutil, "which", lambda name: f"/usr/bin/{name}")
+    line = podman.command(["info"], cwd="/usr")
+    assert line == ["env", "--chdir=/usr", f"CONTAINERS_CONF={tmp_path / 'containers.conf'}", "podman", "info"]
+
+
 def test_an_ordinary_user_is_told_to_be_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(TestbedError, match="root"):
