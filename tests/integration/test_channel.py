@@ -85,8 +85,8 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     mounts = [f"--volume={folder}:/srv/channel:ro"]
     mounts += [f"--volume={path}:/usr/local/share/ca-certificates/{path.name}:ro" for path in extra_cas()]
     options = ["--detach", "--init", "--network=host", f"--name={container}", *mounts]
-    podman.run(["run", *options, base.ensure(suite.name), "sleep", "infinity"], capture_output=True)
     try:
+        podman.run(["run", *options, base.ensure(suite.name), "sleep", "infinity"], capture_output=True)
         result = Host(suite, container, channel, url, {"build": channel["seconds"]})
         result.sh("apt-get update -q && apt-get install -qy --no-install-recommends ca-certificates")
         result.sh("! command -v python3 && ! test -e /opt/conda")
@@ -96,7 +96,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
         known = json.loads(TIMINGS.read_text()) if TIMINGS.exists() else {}
         TIMINGS.write_text(json.dumps({**known, suite.name: result.timings}, indent=1) + "\n")
     finally:
-        podman.run(["rm", "--force", "--time", "0", container], capture_output=True)
+        podman.run(["rm", "--force", "--ignore", "--time", "0", container], capture_output=True)
         server.stop(state)
 
 

@@ -69,6 +69,7 @@ def test_an_ordinary_machine_needs_no_configuration() -> None:
         (podman.Facts(False, False, False, 20000), ["nofile=20000:20000", 'runtime = "runc"', "pids_limit = 0"], []),
         (podman.Facts(True, False, True), ['cgroup_manager = "cgroupfs"'], ["ulimits", "runc", "pids_limit"]),
         (podman.Facts(True, True, False, 2**40), ["nofile=1048576:1048576"], ["cgroupfs", "runc", "k8s-file"]),
+        (podman.Facts(True, True, True, pids=False), ["pids_limit = 0"], ["ulimits", "cgroupfs", "runc", "k8s-file"]),
     ],
 )
 def test_configuration_holds_what_the_machine_lacks(facts: podman.Facts, present: list[str], absent: list[str]) -> None:
@@ -76,6 +77,19 @@ def test_configuration_holds_what_the_machine_lacks(facts: podman.Facts, present
     assert not facts.ordinary
     assert all(text in conf for text in present)
     assert not any(text in conf for text in absent)
+
+
+@pytest.mark.parametrize(
+    ("controllers", "counts"), [("cpu io memory pids\n", True), ("hugetlb\n", False), (None, False)]
+)
+def test_the_controller_of_tasks_is_looked_for(
+    controllers: str | None, counts: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "cgroup.controllers"
+    if controllers is not None:
+        path.write_text(controllers)
+    monkeypatch.setattr(podman, "CONTROLLERS", path)
+    assert podman.look.__wrapped__().pids is counts
 
 
 def test_sources_have_updates_and_security() -> None:

@@ -31,6 +31,7 @@ MARKER = "ananke-testbed"
 
 CAP_SYS_RESOURCE = 24
 PROC = Path("/proc")
+CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers")
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ class Facts:
     """Processes may raise their resource limits."""
     nofile: int = 1048576
     """Hard limit of open files, to stay below where limits cannot be raised."""
+    pids: bool = True
+    """Cgroup v2 can count tasks. Within a container it often cannot: nobody delegated that controller."""
 
     @property
     def ordinary(self) -> bool:
         """True where podman needs no help."""
-        return self.cgroup2 and self.systemd and self.sys_resource
+        return self.cgroup2 and self.systemd and self.sys_resource and self.pids
 
 
 @functools.cache
@@ -69,6 +72,7 @@ def look() -> Facts:
         systemd=Path("/run/systemd/system").is_dir(),
         sys_resource=bool(capabilities >> CAP_SYS_RESOURCE & 1),
         nofile=1048576 if nofile == "unlimited" else int(nofile),
+        pids=CONTROLLERS.exists() and "pids" in CONTROLLERS.read_text().split(),
     )
 
 
@@ -79,8 +83,9 @@ def containers_conf(facts: Facts) -> str:
     if not facts.sys_resource:
         nofile = min(facts.nofile, 1048576)
         containers.append(f'default_ulimits = ["nofile={nofile}:{nofile}", "nproc=32768:32768"]')
-    if not facts.cgroup2:
+    if not (facts.cgroup2 and facts.pids):
         containers.append("pids_limit = 0")
+    if not facts.cgroup2:
         # crun refuses a cgroup v2 tree without controllers
         engine.append('runtime = "runc"')
     if not (facts.systemd and facts.cgroup2):
