@@ -12,11 +12,13 @@ from typing import Any, Optional
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.description import PREFIXES, Problem, Unusable, cross_check, describe, outline
+from ..module_utils.description import PREFIXES, Problem, Unusable, cross_check, describe, misplaced, outline
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
 #: Roles whose defaults a hub's variables fall back to.
 _HUB_ROLES = ("hub", "hub_lti")
+#: Roles that are applied to machines, never to hubs.
+_MACHINE_ROLES = ("hub_image", "podman", "reverse_proxy", "ssh", "test_lms")
 #: Roles whose defaults its machine's variables fall back to, and what a hub needs of them.
 _MACHINE_VARIABLES = {
     "reverse_proxy_server_name": "reverse_proxy",
@@ -34,6 +36,15 @@ def _known_names() -> set[str]:
     return known
 
 
+def _names_of_machines() -> set[str]:
+    """Names of variables that are read for machines only."""
+    names = {"container_admin_name", "container_admin_locations"}  # the role hub sets them itself
+    for role in _MACHINE_ROLES:
+        specs = DataLoader().load_from_file(str(_ROLES / role / "meta" / "argument_specs.yml"))["argument_specs"]
+        names.update(str(name) for name in specs["main"]["options"])
+    return names
+
+
 def _defaults(*roles: str) -> dict[str, Any]:
     """The roles' defaults, templates still to be resolved."""
     result: dict[str, Any] = {}
@@ -45,6 +56,7 @@ def _defaults(*roles: str) -> dict[str, Any]:
 
 # Read when Ansible loads the plugin, once per run, and not in each of the processes that it starts per task and host.
 _KNOWN_NAMES = _known_names()
+_NAMES_OF_MACHINES = _names_of_machines()
 _HUB_DEFAULTS = _defaults(*_HUB_ROLES)
 _MACHINE_DEFAULTS = _defaults(*sorted(set(_MACHINE_VARIABLES.values())))
 
@@ -69,6 +81,7 @@ class ActionModule(ActionBase):
         self._vars = task_vars or {}
         self._machines: dict[str, Optional[dict[str, Any]]] = {}
         self._machine_names = sorted(self._group(options["machines_group"]))
+        self._machine_variables: Optional[list[dict[str, Any]]] = None
 
         if options["all_hubs"]:
             hubs = sorted(self._group(options["hubs_group"]))
@@ -98,6 +111,7 @@ class ActionModule(ActionBase):
             outlines.append(outline(hub, rendered))
             if hub in in_play:
                 problems += self._describe(hub, variables, rendered)[1]
+                problems += misplaced(hub, variables, _NAMES_OF_MACHINES, self._all_machines)
         problems += cross_check(outlines, in_play)
         machines: dict[str, list[dict[str, Any]]] = {}
         for one in outlines:
@@ -128,6 +142,12 @@ class ActionModule(ActionBase):
             variables = self._host_variables(name)
             self._machines[name] = self._rendered(variables, _MACHINE_DEFAULTS, tuple(_MACHINE_VARIABLES), exactly=True)
         return self._machines[name]
+
+    def _all_machines(self) -> list[dict[str, Any]]:
+        """The variables of all machines, templates unresolved."""
+        if self._machine_variables is None:
+            self._machine_variables = [self._host_variables(name) for name in self._machine_names]
+        return self._machine_variables
 
     def _group(self, name: str) -> list[str]:
         return list(self._vars.get("groups", {}).get(name, []))

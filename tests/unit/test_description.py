@@ -16,6 +16,7 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils.description impo
     Unusable,
     cross_check,
     describe,
+    misplaced,
     outline,
 )
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.description.lti import endpoints
@@ -369,3 +370,35 @@ def test_only_the_plays_hubs_are_refused() -> None:
 
 def test_a_path_that_only_begins_alike_is_fine() -> None:
     assert cross_check([Outline("a", "m1", "a", 1, "/math/"), Outline("b", "m1", "b", 2, "/math101/")]) == []
+
+
+# ---------------------------------------------------------------- settings of machines
+
+
+def test_a_value_that_any_machine_has_is_no_mistake() -> None:
+    names = ("hub_image_proxy", "podman_store")
+
+    def refused(*machines: dict[str, Any]) -> list[str]:
+        variables = {"hub_machine": "m1", "podman_store": "/a"}
+        return [problem.key for problem in misplaced("hub", variables, names, lambda: machines)]
+
+    assert refused({}, {"podman_store": "/b"}) == ["podman_store"]
+    assert refused({"podman_store": "/b"}, {"podman_store": "/a"}) == []
+
+
+def test_machines_are_not_looked_at_for_a_hub_without_such_settings() -> None:
+    def machines() -> list[dict[str, Any]]:
+        raise AssertionError
+
+    assert misplaced("hub", {"hub_image": "standard"}, ("hub_image_proxy",), machines) == []
+
+
+def test_what_comes_from_a_vault_is_not_shown() -> None:
+    class Encrypted:
+        def __str__(self) -> str:
+            return "s3cret"
+
+    variables = {"podman_store": {"a": [Encrypted()]}}
+    (problem,) = misplaced("hub", variables, ("podman_store",), list)
+    assert str(problem).startswith('hub: podman_store = {"a": ["(from a vault)"]}: it is a setting of machines')
+    assert "Set it for its machine" in str(problem)

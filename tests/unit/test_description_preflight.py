@@ -166,3 +166,40 @@ def test_values_come_from_everywhere_in_the_inventory(controller: Controller) ->
     done = controller.run("ansible-playbook", "-vv", "-i", str(inventory), str(controller.folder / "play.yml"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "north" not in done.stdout.split("TASK [ansible.builtin.assert]")[0]  # -v does not print environments
+
+
+def test_settings_of_machines_on_a_hub(controller: Controller) -> None:
+    """Refused where no machine has them; those of all hosts, and those of the command line, are everybody's."""
+    given = {
+        "hub_image_pip_index": "https://pip.example.org",
+        "hub_image_proxy": "http://me:s3cret@proxy.example.org",
+        "container_admin_name": "teacher",
+        "reverse_proxy_server_name": "a.example.org",
+        "hub_image_definitions": "{{ of_all }}",
+        "podman_packages": [],
+    }
+    hubs = {"bad": {**good("bad", 9101), **given}, "fine": good("fine", 9102)}
+    inventory = controller.inventory(hubs, rendered=("bad",))
+    (controller.folder / "group_vars").mkdir()
+    (controller.folder / "group_vars/all.yml").write_text(
+        "of_all: [{name: standard}, {name: gpu}]\nhub_image_npm_registry: https://npm.example.org\n"
+    )
+    options = ("--extra-vars", "podman_packages=[]")
+    done = controller.preflight(inventory, *options)
+    assert done.returncode != 0
+    messages = controller.messages(done)
+    expected = [
+        ("container_admin_name", '"teacher"', "Set hub_container_admin"),
+        ("hub_image_definitions", '"{{ of_all }}"', "Set it for machine m1, and choose"),
+        ("hub_image_pip_index", '"https://pip.example.org"', "Set it for machine m1, or remove it"),
+        ("hub_image_proxy", "(not shown)", "Set it for machine m1"),
+        ("reverse_proxy_server_name", '"a.example.org"', "Set it for machine m1"),
+    ]
+    assert len(messages) == len(expected)
+    for message, (key, value, remedy) in zip(messages, expected, strict=True):
+        assert says(message, "bad", key, value, remedy, "no machine has this value")
+    assert "s3cret" not in done.stdout + done.stderr
+    done = controller.run(
+        "ansible-playbook", "-i", str(inventory), "--limit", "fine", *options, str(_described(controller))
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from . import checks, lti
+from .misplaced import misplaced
 from .problems import NOT_SET, Bad, Problem, Unusable, nearest, shown, shown_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     ReadFile = Callable[[str], str]
 
-__all__ = ["VARIABLES", "Outline", "Problem", "Unusable", "cross_check", "describe", "outline"]
+__all__ = ["VARIABLES", "Outline", "Problem", "Unusable", "cross_check", "describe", "misplaced", "outline"]
 
 VERSION = 1
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -16,7 +16,7 @@ NOT_SET = "(not set)"
 #: Longest value, in characters, that a message repeats.
 SHOWN = 80
 #: Names whose values no message repeats: an environment often holds secrets, and misspelt names still sound like them.
-_SECRET = re.compile(r"environment|pass|secret|token(?!_url)|hash|credential|private", re.IGNORECASE)
+_SECRET = re.compile(r"environment|image_proxy|pass|secret|token(?!_url)|hash|credential|private", re.IGNORECASE)
 
 
 class Bad(ValueError):
