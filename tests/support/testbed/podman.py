@@ -9,6 +9,7 @@ machine itself is not changed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -138,14 +139,24 @@ def _known_holder() -> int | None:
     return pid if start_time(pid) == started and _marked(pid) else None
 
 
+def _surviving_namespace() -> int | None:
+    """Open the mount namespace of containers that outlived their holder; open, it stays even if they end meanwhile."""
+    for pid in _pids():
+        if _marked(pid):
+            with contextlib.suppress(OSError):
+                return os.open(PROC / str(pid) / "ns/mnt", os.O_RDONLY)
+    return None
+
+
 def _start_holder() -> int:
     """Start a holder: in the namespace of containers that outlived theirs, or else in a new one."""
-    survivor = next((pid for pid in _pids() if _marked(pid)), None)
-    if survivor is None:
+    namespace = _surviving_namespace()
+    if namespace is None:
         enter = ["unshare", "--mount", "--propagation", "private", "--"]
-        prepare = f"mount -t cgroup2 {MARKER} /sys/fs/cgroup && "
+        # the tmpfs between: the kernel may refuse to stack cgroup v2 on itself, which is where tests make a holder
+        prepare = f"mount -t tmpfs {MARKER} /sys/fs/cgroup && mount -t cgroup2 {MARKER} /sys/fs/cgroup && "
     else:
-        enter = ["nsenter", "--target", str(survivor), "--mount", "--"]
+        enter = ["nsenter", f"--mount=/proc/self/fd/{namespace}", "--"]
         prepare = ""
     process = subprocess.Popen(
         [*enter, "sh", "-c", f"{prepare}cd / && exec sleep infinity"],
@@ -154,7 +165,10 @@ def _start_holder() -> int:
         stderr=subprocess.PIPE,
         start_new_session=True,
         text=True,
+        pass_fds=() if namespace is None else (namespace,),
     )
+    if namespace is not None:
+        os.close(namespace)
     deadline = time.monotonic() + 10
     while not (_marked(process.pid) and (PROC / str(process.pid) / "comm").read_text() == "sleep\n"):
         if process.poll() is not None or time.monotonic() > deadline:
