@@ -47,6 +47,7 @@ class ActionModule(ActionBase):
                 "files": {"type": "path", "required": True},
                 "settings": {"type": "dict", "default": {}},
                 "store": {"type": "path", "default": image_store.STORE},
+                "keep": {"type": "int", "default": 1},
                 "stream": {"type": "bool", "default": True},
                 "validate_only": {"type": "bool", "default": False},
             }
@@ -54,10 +55,13 @@ class ActionModule(ActionBase):
         self._host = self._vars.get("inventory_hostname", "")
         self._stream = arguments["stream"]
         self._store = arguments["store"]
+        self._keep = arguments["keep"]
         settings = images.Settings(
             **{key: tuple(value) if isinstance(value, list) else value for key, value in arguments["settings"].items()}
         )
         problems = images.check(arguments["definitions"], settings)
+        if self._keep < 0:
+            problems.append(f"hub_image_keep is {self._keep}: write a number of former images, 0 or more")
         if problems:
             raise AnsibleActionFail(f"{self._host}: {'; '.join(problems)}")
         if arguments["validate_only"]:
@@ -77,7 +81,7 @@ class ActionModule(ActionBase):
         for plan, answer in zip(plans, state["images"], strict=True):
             if answer["state"] != "present":
                 missing.setdefault(plan.key, []).append(plan)
-                diff["before"].setdefault(plan.name, "")
+                diff["before"].setdefault(plan.name, answer["recorded"])
                 diff["after"][plan.name] = f"{plan.reference} ({plan.source}: {plan.summary})"
         if missing and self._task.check_mode:
             for group in missing.values():
@@ -95,6 +99,8 @@ class ActionModule(ActionBase):
             if absent:
                 raise AnsibleActionFail(f"{self._host}: {', '.join(absent)} vanished after the build: run again")
             commands += state["commands"]
+            for side in ("before", "after"):
+                diff[side].update(dict.fromkeys(state["removed"], "in the store" if side == "before" else "removed"))
         return {
             "changed": changed or bool(missing),
             "images": state["images"],
@@ -106,11 +112,13 @@ class ActionModule(ActionBase):
         wanted = [{"name": plan.name, "reference": plan.reference} for plan in plans]
         result: dict[str, Any] = self._execute_module(
             module_name="ananke.jupyterhub.hub_image_store",
-            module_args={"images": wanted, "store": self._store, **arguments},
+            module_args={"images": wanted, "store": self._store, "keep": self._keep, **arguments},
             task_vars=self._vars,
         )
         if result.get("failed"):
             raise AnsibleActionFail(f"{self._host}: {result.get('msg', 'no message')}", result=result)
+        if result.get("left"):
+            display.warning(f"{self._host}: {result['left']}")
         return result
 
     def _show(self, name: str, line: str) -> None:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Iterator, Mapping, Optional  # noqa: UP035 - the machine's Python decides
 
 STORE = "/var/lib/ananke/store"
@@ -21,6 +23,10 @@ STORAGE_CONF = "/etc/ananke/storage.conf"
 RECORDS = "/var/lib/ananke/images"
 BUILDS = "/var/lib/ananke/builds"
 LOGS = "/var/log/ananke"
+LOCK = "/run/ananke/images.lock"
+"""Held by whoever adds images to the store or removes them."""
+HISTORY = 10
+"""Former images of a definition that its record names."""
 
 LOCK_FILES = (
     "storage.lock",
@@ -43,6 +49,13 @@ class Image:
     id: str
     digest: str
     created: str
+    layer: str = field(default="", compare=False, repr=False)
+    """The topmost layer, of an image in the store."""
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What is recorded of it."""
+        return {key: value for key, value in asdict(self).items() if key != "layer"}
 
 
 def read_images(store: str = STORE) -> dict[str, Image]:
@@ -56,7 +69,9 @@ def read_images(store: str = STORE) -> dict[str, Image]:
         with open(path, encoding="utf-8") as handle:
             entries = json.load(handle)
         return {
-            reference: Image("", reference, entry["id"], entry.get("digest", ""), entry.get("created", ""))
+            reference: Image(
+                "", reference, entry["id"], entry.get("digest", ""), entry.get("created", ""), entry.get("layer", "")
+            )
             for entry in entries
             for reference in entry.get("names") or []
         }
@@ -69,7 +84,7 @@ def read_images(store: str = STORE) -> dict[str, Image]:
 def find(images: Mapping[str, Image], name: str, reference: str) -> Optional[Image]:
     """Return a definition's image, or None."""
     found = images.get(reference)
-    return Image(name, reference, found.id, found.digest, found.created) if found else None
+    return replace(found, name=name) if found else None
 
 
 def same_content(images: Mapping[str, Image], reference: str) -> Optional[str]:
@@ -121,6 +136,25 @@ def share(store: str = STORE, dry_run: bool = False) -> list[str]:
     return changed
 
 
+@contextmanager
+def kept_shared(store: str = STORE) -> Iterator[None]:
+    """Keep the shared store readable while podman writes to it: hubs start from it at any time."""
+    finished = threading.Event()
+
+    def repeat() -> None:
+        while not finished.wait(0.5):
+            share(store)
+
+    sharer = threading.Thread(target=repeat, daemon=True)
+    sharer.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        sharer.join()
+        share(store)
+
+
 def read_record(name: str, records: str = RECORDS) -> Optional[dict[str, Any]]:
     """Return what is recorded as the image of a definition; None if nothing readable is."""
     try:
@@ -131,10 +165,25 @@ def read_record(name: str, records: str = RECORDS) -> Optional[dict[str, Any]]:
     return record if isinstance(record, dict) else None
 
 
+def recorded(image: Image, records: str = RECORDS) -> bool:
+    """Whether exactly this is recorded as the image of its definition."""
+    record = read_record(image.name, records) or {}
+    return {key: value for key, value in record.items() if key != "previous"} == image.record
+
+
+def former(name: str, reference: str, records: str = RECORDS) -> list[str]:
+    """What a definition stood for before it stood for ``reference``, the latest first."""
+    record = read_record(name, records) or {}
+    previous = record.get("previous")
+    known = [record.get("reference"), *(previous if isinstance(previous, list) else [])]
+    return [one for one in dict.fromkeys(known) if isinstance(one, str) and one != reference][:HISTORY]
+
+
 def write_record(image: Image, records: str = RECORDS) -> None:
-    """Record at once what a definition stands for now."""
+    """Record at once what a definition stands for now, and what it stood for before."""
     os.makedirs(records, mode=0o755, exist_ok=True)
-    write_file(os.path.join(records, f"{image.name}.json"), json.dumps(asdict(image), indent=1) + "\n", 0o644)
+    record = {**image.record, "previous": former(image.name, image.reference, records)}
+    write_file(os.path.join(records, f"{image.name}.json"), json.dumps(record, indent=1) + "\n", 0o644)
 
 
 def write_file(path: str, text: str, mode: int) -> None:

@@ -31,6 +31,12 @@ options:
         C(ca_certificates) and C(conda), as in the role's variables of the same names.
     type: dict
     default: {}
+  keep:
+    description:
+      - How many former images of each definition stay although nobody uses them. Others are removed when all images are there, unless a
+        unit, a container or an image of any account needs them.
+    type: int
+    default: 1
   store:
     description: Folder of the machine's image store.
     type: path

@@ -13,6 +13,8 @@ description:
   - The machine's side of M(ananke.jupyterhub.hub_image), which calls it; there is no need to use it in a play.
   - Without O(archive) it says which images are there, repairs what container admins need to read the store, gives an image
     that is there under another name this name too, and records what each definition stands for.
+  - When all images are there, former images of the same definitions are removed, except the latest O(keep) of each, those that any unit,
+    container or image of any account needs, and those that also have a name that was not given here.
   - With O(archive) it starts the job of one image in a systemd unit of its own and returns at once.
 options:
   images:
@@ -35,6 +37,10 @@ options:
   key:
     description: Key of the image to make, the last part of its reference. Required with O(archive).
     type: str
+  keep:
+    description: How many former images of each definition stay although nobody uses them.
+    type: int
+    default: 1
   store:
     description: Folder of the image store.
     type: path
@@ -80,6 +86,15 @@ commands:
   returned: always
   type: list
   elements: list
+removed:
+  description: Former images that were removed.
+  returned: without O(archive)
+  type: list
+  elements: str
+left:
+  description: Why former images stay that may be in use; V("") if that is known of all.
+  returned: without O(archive)
+  type: str
 shared:
   description: Paths in the store that container admins could not read.
   returned: without O(archive)
@@ -96,11 +111,10 @@ import os
 import shutil
 import sys
 import tarfile
-from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import image_store
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import image_store, image_use
 
 
 class Store:
@@ -110,6 +124,7 @@ class Store:
         self.module = module
         self.wish: dict[str, Any] = module.params
         self.commands: list[list[str]] = []
+        self.left = ""
 
     def command(self, *arguments: str) -> None:
         """Run a command that changes something, or only note it in check mode.
@@ -135,17 +150,28 @@ class Store:
         for wanted in self.wish["images"]:
             name, reference = wanted["name"], wanted["reference"]
             image = image_store.find(images, name, reference)
-            record = image_store.read_record(name, self.wish["records"])
             if image is None:
-                answers.append({"name": name, "reference": reference, "state": self._making(reference)})
+                was = (image_store.read_record(name, self.wish["records"]) or {}).get("reference", "")
+                answers.append(
+                    {"name": name, "reference": reference, "state": self._making(reference), "recorded": was}
+                )
                 continue
-            answers.append({"state": "present", **asdict(image)})
-            if record != asdict(image):
-                before[name], after[name] = (record or {}).get("reference", ""), reference
+            answers.append({"state": "present", **image.record})
+            if not image_store.recorded(image, self.wish["records"]):
+                record = image_store.read_record(name, self.wish["records"]) or {}
+                before[name], after[name] = record.get("reference", ""), reference
                 if not self.module.check_mode:
                     image_store.write_record(image, self.wish["records"])
+        complete = all(answer["state"] == "present" for answer in answers)
+        # what is absent will be there when a run that is no check gets to this
+        removed = self._remove_former(images) if complete or self.module.check_mode else []
+        before.update(dict.fromkeys(removed, "in the store"))
+        after.update(dict.fromkeys(removed, "removed"))
         changed = bool(self.commands or shared or after)
-        result = {"changed": changed, "images": answers, "shared": shared, "commands": self.commands}
+        result = {
+            **{"changed": changed, "images": answers, "shared": shared},
+            **{"commands": self.commands, "removed": removed, "left": self.left},
+        }
         if after:
             result["diff"] = {"before": before, "after": after}
         return result
@@ -158,6 +184,45 @@ class Store:
             if reference not in images and other:
                 self.command("podman", "tag", other, reference)
                 images[reference] = images[other]
+
+    def _remove_former(self, images: dict[str, image_store.Image]) -> list[str]:
+        """Remove former images that nobody needs; return their names."""
+        candidates = self._candidates(images)
+        if not candidates:
+            return []
+        try:
+            unused = image_use.unused(candidates, images, self.wish["store"], image_use.look())
+        except image_store.StoreError as error:
+            self.left = f"former images stay ({', '.join(candidates)}): {error}"
+            return []
+        if unused and not self.module.check_mode:
+            os.makedirs(os.path.dirname(image_store.LOCK), mode=0o755, exist_ok=True)
+            with open(image_store.LOCK, "a", encoding="utf-8") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return []  # another run makes an image; a later one removes these
+                with image_store.kept_shared(self.wish["store"]):
+                    self._remove(unused)
+        elif unused:
+            self._remove(unused)
+        return unused
+
+    def _candidates(self, images: dict[str, image_store.Image]) -> list[str]:
+        """Names of former images of the wanted definitions, without the latest of each."""
+        former: list[str] = []
+        stay: set[str] = set()
+        for wanted in self.wish["images"]:
+            name, reference = wanted["name"], wanted["reference"]
+            latest = image_store.former(name, reference, self.wish["records"])[: self.wish["keep"]]
+            stay.update((reference, *latest))
+            prefix = reference.rpartition(":")[0] + ":"
+            former += sorted(other for other in images if other.startswith(prefix))
+        return [name for name in former if name not in stay]
+
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            self.command("podman", "image", "rm", name)
 
     def _making(self, reference: str) -> str:
         """Return the state of an image that is not in the store: building or absent."""
@@ -212,6 +277,7 @@ def main() -> None:
             },
             "archive": {"type": "path"},
             "key": {"type": "str", "no_log": False},
+            "keep": {"type": "int", "default": 1},
             "store": {"type": "path", "default": image_store.STORE},
             "records": {"type": "path", "default": image_store.RECORDS},
             "builds": {"type": "path", "default": image_store.BUILDS},

@@ -63,19 +63,24 @@ def apply_hub(hub: Hub) -> None:
         raise DemoError(f"the play for {hub.name} failed:\n{done.stdout[-6000:]}{done.stderr[-2000:]}")
 
 
+def derive(machine: Machine, image_id: str, reference: str) -> str:
+    """Make another image of one in the machine's store, and return its ID."""
+    containerfile = f"FROM {image_id}\nLABEL ananke.e2e={reference}\nCOPY Containerfile /opt/install/e2e\n"
+    machine.as_root(
+        f"context=$(mktemp -d) && printf %s {shlex.quote(containerfile)} >$context/Containerfile && "
+        f"{PODMAN} build --quiet --pull=never --ulimit=nofile=1024:20000 --tag {reference} $context && rm -r $context",
+        timeout=500,
+    )
+    share_store(machine)
+    return machine.as_root(f"{PODMAN} image inspect --format '{{{{.Id}}}}' {reference}").stdout.strip()
+
+
 @contextmanager
 def replaced_image(hub: Hub) -> Iterator[None]:
     """The hub runs on another image within, and on its own again afterwards."""
     machine = hub.machine
     path, record = record_of(machine, hub.image_id())
-    containerfile = f"FROM {record['id']}\nLABEL ananke.e2e=replaced\n"
-    machine.as_root(
-        f"context=$(mktemp -d) && printf %s {shlex.quote(containerfile)} >$context/Containerfile && "
-        f"{PODMAN} build --quiet --pull=never --ulimit=nofile=1024:20000 --tag {REFERENCE} $context && rm -r $context",
-        timeout=500,
-    )
-    image_id = machine.as_root(f"{PODMAN} image inspect --format '{{{{.Id}}}}' {REFERENCE}").stdout.strip()
-    share_store(machine)
+    image_id = derive(machine, record["id"], REFERENCE)
     write_record(machine, path, {**record, "reference": REFERENCE, "id": image_id})
     try:
         apply_hub(hub)

@@ -122,10 +122,30 @@ def test_records(tmp_path: Path) -> None:
         "id": "i",
         "digest": "d",
         "created": "c",
+        "previous": [],
     }
+    assert image_store.recorded(image, str(tmp_path))
     assert path.stat().st_mode & 0o777 == 0o644
     path.write_text("half of it")
     assert image_store.read_record("standard", str(tmp_path)) is None
+
+
+def test_a_record_names_what_was_before(tmp_path: Path) -> None:
+    def record(tag: str) -> list[str]:
+        image = image_store.Image("a", f"r:{tag}", "i", "d", "c", "layer")
+        image_store.write_record(image, str(tmp_path))
+        assert image_store.recorded(image, str(tmp_path))
+        return image_store.former("a", f"r:{tag}", str(tmp_path))
+
+    assert [record(tag) for tag in "112"] == [[], [], ["r:1"]]
+    assert record("3") == ["r:2", "r:1"]
+    assert record("2") == ["r:3", "r:1"]
+    # as it will be when the definition stands for another image
+    assert image_store.former("a", "r:4", str(tmp_path)) == ["r:2", "r:3", "r:1"]
+    assert not image_store.recorded(image_store.Image("a", "r:4", "i", "d", "c"), str(tmp_path))
+    for number in range(20):
+        record(f"1{number}")
+    assert len(record("x")) == image_store.HISTORY
 
 
 def test_the_module_shares_and_records_and_then_changes_nothing(store: Path) -> None:

@@ -17,15 +17,12 @@ import resource
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # lies beside this file on the machine
-from image_store import STORAGE_CONF, StoreError, find, read_images, share, write_file, write_record
+from image_store import LOCK, STORAGE_CONF, StoreError, find, kept_shared, read_images, write_file, write_record
 
-LOCK = "/run/ananke/images.lock"
 BUILD_RUN = "/run/ananke/builds"
 CONTEXT = "/run/ananke-context"
 
@@ -46,25 +43,6 @@ def podman(*arguments: str, conf: str = STORAGE_CONF, **options: Any) -> subproc
     if done.returncode != 0:
         raise StoreError(f"podman {arguments[0]} failed with status {done.returncode}")
     return done
-
-
-@contextmanager
-def kept_shared(store: str) -> Iterator[None]:
-    """Keep the shared store readable while podman writes to it: hubs start from it at any time."""
-    finished = threading.Event()
-
-    def repeat() -> None:
-        while not finished.wait(0.5):
-            share(store)
-
-    sharer = threading.Thread(target=repeat, daemon=True)
-    sharer.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        sharer.join()
-        share(store)
 
 
 class BuildStore:
@@ -185,14 +163,21 @@ def _make_load(job: Mapping[str, Any], folder: str, reference: str) -> None:
     images = [word for word in lines if ":" in word and not word.endswith(":")]
     if len(images) != 1:
         raise StoreError(f"the archive holds {len(images)} images: save exactly one with `podman save`")
-    podman("tag", images[0], reference)
+    _rename(job["store"], images[0], reference)
 
 
 def _make_pull(job: Mapping[str, Any], _folder: str, reference: str) -> None:
     say(f"Pulling {job['reference']}")
     with kept_shared(job["store"]):
         podman("pull", "--quiet", job["reference"])
-    podman("tag", job["reference"], reference)
+    _rename(job["store"], job["reference"], reference)
+
+
+def _rename(store: str, given: str, reference: str) -> None:
+    """Give an image its name here in place of the one that it came with, under which nobody would know that it may go."""
+    with kept_shared(store):
+        podman("tag", given, reference)
+        podman("untag", given, given)
 
 
 MAKERS = {"build": _make_build, "load": _make_load, "pull": _make_pull}
