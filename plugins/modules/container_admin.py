@@ -16,6 +16,7 @@ description:
     lingering, password hash, authorised keys, a home with mode 0750 and a C(storage.conf) that names the shared image store.
   - Grants public paths of the machine's nginx to hubs of that account. A fragment is validated with the whole configuration before nginx
     reloads; runs side by side wait for each other.
+  - Provides the turns that starting hubs take, so that no more start at once than the machine's CPUs start well.
   - All of it is one module execution, and without changes it starts no process.
   - Must run as root.
 attributes:
@@ -107,7 +108,7 @@ import shlex
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, commands, files, nginx, sockets
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, commands, files, nginx, sockets, turns
 
 
 class Commands(commands.Commands):
@@ -176,6 +177,8 @@ def main() -> None:
     try:
         with files.lock("accounts"):
             done = accounts.ensure(account, ran.checked, check)
+            if not check:
+                turns.provide()
         done += grant_locations(wanted["locations"], ran.status, check)
     except (accounts.AccountError, nginx.NginxError) as error:
         module.fail_json(msg=str(error), commands=ran.run)
