@@ -65,7 +65,7 @@ def apply_hub(hub: Hub) -> None:
 
 def derive(machine: Machine, image_id: str, reference: str) -> str:
     """Make another image of one in the machine's store, and return its ID."""
-    containerfile = f"FROM {image_id}\nLABEL ananke.e2e={reference}\nCOPY Containerfile /opt/install/e2e\n"
+    containerfile = f"FROM {image_id}\nLABEL ananke.e2e={reference}\n"
     machine.as_root(
         f"context=$(mktemp -d) && printf %s {shlex.quote(containerfile)} >$context/Containerfile && "
         f"{PODMAN} build --quiet --pull=never --ulimit=nofile=1024:20000 --tag {reference} $context && rm -r $context",
