@@ -68,7 +68,7 @@ def test_an_ordinary_machine_needs_no_configuration() -> None:
     [
         (podman.Facts(False, False, False, 20000), ["nofile=20000:20000", 'runtime = "runc"', "pids_limit = 0"], []),
         (podman.Facts(True, False, True), ['cgroup_manager = "cgroupfs"'], ["ulimits", "runc", "pids_limit"]),
-        (podman.Facts(True, True, False, 2**40), ["nofile=1048576:1048576"], ["cgroupfs", "runc", "k8s-file"]),
+        (podman.Facts(True, True, False, 2**40), ["nofile=1048576:1048576", "runc"], ["cgroupfs", "k8s-file"]),
         (podman.Facts(True, True, True, pids=False), ["pids_limit = 0"], ["ulimits", "cgroupfs", "runc", "k8s-file"]),
     ],
 )

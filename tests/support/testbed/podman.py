@@ -86,8 +86,8 @@ def containers_conf(facts: Facts) -> str:
         containers.append(f'default_ulimits = ["nofile={nofile}:{nofile}", "nproc=32768:32768"]')
     if not (facts.cgroup2 and facts.pids):
         containers.append("pids_limit = 0")
-    if not facts.cgroup2:
-        # crun refuses a cgroup v2 tree without controllers
+    if not (facts.cgroup2 and facts.sys_resource):
+        # Debian 12's crun refuses a cgroup v2 tree without controllers, and wants to raise the limit of locked memory
         engine.append('runtime = "runc"')
     if not (facts.systemd and facts.cgroup2):
         containers.append('log_driver = "k8s-file"')
