@@ -79,8 +79,10 @@ UNIT = """\
 Description=JupyterHub in container {name}
 """
 
+# systemd's own limit of tasks for a unit, 15 % of what the machine can hold, would be lower than hub_pids on a small machine
 SERVICE = f"""
 [Service]
+TasksMax=infinity
 Restart=always
 RestartSec={RESTART_DELAY}
 TimeoutStartSec={START_TIMEOUT}

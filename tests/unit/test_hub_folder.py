@@ -116,6 +116,7 @@ def test_both_units_tell_podman_the_same() -> None:
         "--add-host=lms.localhost:host-gateway",
         "localhost/ananke/standard:1",
         "Restart=always",
+        "TasksMax=infinity",
         "RestartSec=10",
         "WantedBy=default.target",
     ):
