@@ -92,6 +92,12 @@ def succeed(playbook: str, inventory: str | Path, *more: str, count: bool = Fals
     return outcome
 
 
+def ansible(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one module."""
+    line = ["ansible", *arguments]
+    return subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+
+
 def read_recap(output: str) -> dict[str, Host]:
     """The recap of a run's output, by host."""
     return {name: Host(*map(int, numbers)) for name, *numbers in RECAP.findall(output)}

@@ -77,3 +77,20 @@ def test_a_job_that_stops_leaves_a_result(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text("{}")
     assert image_job.main([str(tmp_path)]) == 1
     assert json.loads((tmp_path / "result.json").read_text())["rc"] == 1
+
+
+@pytest.mark.parametrize(
+    ("errors", "remedy"),
+    [
+        (
+            'Get "https://r.example.org/v2/": tls: failed to verify certificate: x509: certificate signed by unknown authority',
+            "/etc/containers/certs.d/r.example.org/ca.crt",
+        ),
+        ("x509: certificate is valid for a, not r.example.org", "not valid for r.example.org"),
+        ("reading manifest sha256:0 in r.example.org/x: manifest unknown", "no image with this digest"),
+        ("dial tcp 192.0.2.1:443: connect: connection refused", "nothing answers at r.example.org"),
+        ("something else", "see the output"),
+    ],
+)
+def test_a_failed_pull_says_what_to_do(errors: str, remedy: str) -> None:
+    assert remedy in image_job.pull_remedy(errors, "r.example.org")

@@ -27,22 +27,60 @@ BUILD_RUN = "/run/ananke/builds"
 CONTEXT = "/run/ananke-context"
 
 
+PULL_REMEDIES = {
+    "certificate signed by unknown authority": "the machine does not trust the registry's certificate; write the certificate of its"
+    " authority to /etc/containers/certs.d/{registry}/ca.crt on the machine",
+    "x509:": "the registry's certificate is not valid for {registry}",
+    "manifest unknown": "{registry} has no image with this digest; correct the reference",
+    "name unknown": "{registry} has no image of this name; correct the reference",
+    "unauthorized": "{registry} wants a login; as root on the machine: podman login {registry}",
+    "denied": "{registry} lets nobody have it who is not logged in; as root on the machine: podman login {registry}",
+    "no such host": "the machine does not know the host {registry}; correct the reference, or the machine's name servers",
+    "connection refused": "nothing answers at {registry}; start the registry, or correct the reference",
+    "timeout": "{registry} does not answer; check the way from the machine to it, and hub_image_proxy",
+}
+"""Words of podman or of a registry, and what to do; the first that fit count."""
+
+
 def say(text: str) -> None:
     """Print a heading; these lines are what people see while the image is made."""
     print(f"==> {text}", flush=True)
 
 
-def podman(*arguments: str, conf: str = STORAGE_CONF, **options: Any) -> subprocess.CompletedProcess[str]:
+def podman(
+    *arguments: str, conf: str = STORAGE_CONF, check: bool = True, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run podman, on the shared store if not told otherwise.
 
     Raises:
-        StoreError: it failed; its output is in the log.
+        StoreError: it failed and `check` is true; its output is in the log.
     """
     environment = {**os.environ, "CONTAINERS_STORAGE_CONF": conf}
     done = subprocess.run(["podman", *arguments], env=environment, text=True, check=False, **options)
-    if done.returncode != 0:
+    if check and done.returncode != 0:
         raise StoreError(f"podman {arguments[0]} failed with status {done.returncode}")
     return done
+
+
+def pull(reference: str, conf: str = STORAGE_CONF) -> None:
+    """Pull an image from a registry.
+
+    Raises:
+        StoreError: it failed; the message says what to do about it.
+    """
+    say(f"Pulling {reference}")
+    done = podman("pull", "--quiet", reference, conf=conf, check=False, stderr=subprocess.PIPE)
+    if done.returncode != 0:
+        print(done.stderr, flush=True)
+        raise StoreError(f"{reference} cannot be pulled: {pull_remedy(done.stderr, reference.partition('/')[0])}")
+
+
+def pull_remedy(errors: str, registry: str) -> str:
+    """What podman's words about a failed pull mean, and what to do."""
+    for words, remedy in PULL_REMEDIES.items():
+        if words in errors:
+            return remedy.format(registry=registry)
+    return "see the output"
 
 
 class BuildStore:
@@ -130,8 +168,7 @@ def _make_build(job: Mapping[str, Any], folder: str, reference: str) -> None:
         if bootstrap:
             _import_base(build_store, base, **bootstrap)
         else:
-            say(f"Pulling {base}")
-            build_store.podman("pull", "--quiet", base)
+            pull(base, build_store.conf)
     os.makedirs(os.path.join(folder, "empty"), exist_ok=True)
     context = os.path.join(folder, "context")
     # more than this process may have itself is refused where the machine is a container
@@ -167,9 +204,8 @@ def _make_load(job: Mapping[str, Any], folder: str, reference: str) -> None:
 
 
 def _make_pull(job: Mapping[str, Any], _folder: str, reference: str) -> None:
-    say(f"Pulling {job['reference']}")
     with kept_shared(job["store"]):
-        podman("pull", "--quiet", job["reference"])
+        pull(job["reference"])
     _rename(job["store"], job["reference"], reference)
 
 

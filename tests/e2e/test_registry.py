@@ -1,0 +1,121 @@
+"""An image from a registry: a real one on the machine, with TLS by the demo's authority."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from facts import ROOT, Demo, Machine, until
+from replace_image import PODMAN, RECORDS, derive, record_of, share_store
+
+import playbook
+
+INVENTORY = ROOT / "inventories/demo"
+FOLDER = "/root/registry"
+CERTIFICATES = "/etc/containers/certs.d"
+CONFIG = f"""\
+version: 0.1
+storage: {{filesystem: {{rootdirectory: {FOLDER}/data}}}}
+http: {{addr: "127.0.0.1:5000", tls: {{certificate: {FOLDER}/registry.pem, key: {FOLDER}/registry.key}}}}
+"""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The registry, and what it holds."""
+
+    machine: Machine
+    name: str
+    digest: str
+    image_id: str
+
+    def trust(self, ca: Path) -> None:
+        """Let the machine's podman trust the registry."""
+        self.machine.as_root(f"mkdir -p {CERTIFICATES}/{self.name}")
+        put(self.machine, ca, f"{CERTIFICATES}/{self.name}/ca.crt")
+
+    def distrust(self) -> None:
+        self.machine.as_root(f"rm -rf {CERTIFICATES}/{self.name}")
+
+
+def put(machine: Machine, source: Path, target: str) -> None:
+    machine.as_root(f"cat >{target} <<'END'\n{source.read_text()}END")
+
+
+@pytest.fixture(scope="module")
+def registry(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Debian's registry with one image: that of the hubs, with a label."""
+    machine, folder = demo.machine, tmp_path_factory.mktemp("registry")
+    wanted = {"directory": str(demo.ca.parent), "name": "registry", "hosts": ["localhost"]}
+    made = playbook.ansible(
+        *("localhost", "--connection", "local", "--module-name", "ananke.jupyterhub.demo_ca"),
+        *("--extra-vars", f"ansible_python_interpreter={sys.executable}", "--args", json.dumps(wanted)),
+    )
+    assert made.returncode == 0, made.stdout
+    # not installed: Debian's package would start a registry of its own
+    machine.as_root(f"mkdir -p {FOLDER} && cd {FOLDER} && apt-get -qq download docker-registry && dpkg -x *.deb .")
+    (folder / "config.yml").write_text(CONFIG)
+    for path in (folder / "config.yml", demo.ca.with_name("registry.pem"), demo.ca.with_name("registry.key")):
+        put(machine, path, f"{FOLDER}/{path.name}")
+    machine.as_root(f"systemd-run --quiet --unit=registry {FOLDER}/usr/bin/docker-registry serve {FOLDER}/config.yml")
+    try:
+        until(lambda: machine.as_root("ss -Hltn 'sport = :5000'").stdout, 30, "the registry listens")
+        name, reference = "localhost:5000", "localhost/ananke-e2e:pushed"
+        _path, record = record_of(machine, demo.hubs["sandbox"].image_id())
+        image_id = derive(machine, record["id"], reference)
+        empty = Registry(machine, name, "", image_id)
+        empty.trust(demo.ca)
+        push = f"{PODMAN} push --quiet --compression-level=1 --digestfile={FOLDER}/digest {reference}"
+        machine.as_root(f"{push} docker://{name}/hubs/pushed:1 && {PODMAN} image rm {reference}", timeout=500)
+        share_store(machine)
+        empty.distrust()
+        yield Registry(machine, name, machine.as_root(f"cat {FOLDER}/digest").stdout.strip(), image_id)
+    finally:
+        machine.as_root(f"systemctl stop registry.service; rm -rf {FOLDER} {CERTIFICATES}/localhost:5000")
+
+
+def definitions(reference: str) -> tuple[str, ...]:
+    """Options that add an image from a registry to the standard one."""
+    pulled = {"name": "pulled", "source": "pull", "reference": reference}
+    images = {"hub_image_definitions": [{"name": "standard"}, pulled]}
+    return ("--tags", "hub_image,hub", "--extra-vars", json.dumps(images))
+
+
+@pytest.mark.parametrize("fault", ["unknown authority", "wrong digest", "registry down"])
+def test_a_pull_that_fails_says_what_to_do(fault: str, registry: Registry, demo: Demo) -> None:
+    digest, port = registry.digest, "5000"
+    expected = f"write the certificate of its authority to {CERTIFICATES}/localhost:5000/ca.crt on the machine"
+    registry.distrust()
+    if fault == "wrong digest":
+        registry.trust(demo.ca)
+        digest, expected = f"sha256:{'0' * 64}", "localhost:5000 has no image with this digest; correct the reference"
+    if fault == "registry down":
+        port, expected = "5001", "nothing answers at localhost:5001; start the registry"
+    failed = playbook.run("images", INVENTORY, *definitions(f"localhost:{port}/hubs/pushed@{digest}"))
+    assert failed.status != 0
+    assert expected in " ".join(failed.output.split())
+    assert registry.machine.as_root(f"ls {RECORDS}").stdout.split() == ["standard.json"]
+
+
+def test_a_hub_runs_from_an_image_of_a_registry(registry: Registry, demo: Demo, tmp_path: Path) -> None:
+    machine, sandbox = registry.machine, demo.hubs["sandbox"]
+    registry.trust(demo.ca)
+    moved = tmp_path / "hosts.yml"
+    moved.write_text("hubs: {hosts: {sandbox: {hub_image: pulled}}}\n")
+    options = ("--inventory", str(moved), *definitions(f"{registry.name}/hubs/pushed@{registry.digest}"))
+    try:
+        outcome = playbook.succeed("site", INVENTORY, *options)
+        assert {name for name, host in outcome.recap.items() if host.changed} == {"demo", "sandbox"}
+        assert sandbox.image_id() == registry.image_id
+        sandbox.wait_healthy()
+        assert playbook.succeed("site", INVENTORY, *options).changed == 0
+    finally:
+        playbook.succeed("site", INVENTORY, "--tags", "hub_image,hub")
+        machine.as_root(
+            f"{PODMAN} image rm $({PODMAN} images --quiet localhost/ananke/pulled); rm {RECORDS}/pulled.json"
+        )
+        share_store(machine)
