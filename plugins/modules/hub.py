@@ -171,6 +171,8 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import container
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Commands
 
 QUADLET = "/usr/libexec/podman/quadlet"
+POLL = 0.1
+"""Seconds between two questions to a hub that starts."""
 MANAGER_TIMEOUT = 30
 """Seconds until the container admin's systemd manager must be there after lingering was enabled."""
 
@@ -305,7 +307,7 @@ class Hub:
         while not self.healthy():
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.25)
+            time.sleep(POLL)
         self.waited += time.monotonic() - started
         return True
 
