@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,22 @@ def test_a_port_that_somebody_else_holds_is_refused_before_any_change(machine: M
         outcome.output.split()
     )
     assert outcome.changed == 0
+
+
+def test_a_machine_that_is_down_keeps_no_other_hub_from_its_run() -> None:
+    """`adrift` comes first in the alphabet, so it is the hub that looks at the machines for all."""
+    down = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+    hub = {"hub_machine": "down", "hub_port": 8109, "hub_lti_client_ids": ["adrift"], **down}
+    more = {"machines": {"hosts": {"down": down}}, "hubs": {"hosts": {"adrift": hub}}}
+    with tempfile.TemporaryDirectory(
+        dir=playbook.ROOT / "build"
+    ) as folder:  # as deep as inventories/demo, for its paths
+        inventory = Path(folder) / "hosts.json"
+        inventory.write_text(json.dumps(more))
+        outcome = playbook.run("hubs", inventory, "--inventory", str(INVENTORY))
+    assert outcome.status
+    assert outcome.recap["adrift"].unreachable == 1
+    for name in HUBS:
+        done = outcome.recap[name]
+        assert (done.changed, done.unreachable, done.failed) == (0, 0, 0), outcome.output
+        assert done.ok >= 4, outcome.output
