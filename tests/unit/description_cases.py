@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def load(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
+@functools.cache
 def specs(role: str) -> dict[str, Any]:
     """The options of a role, by name."""
     options: dict[str, Any] = load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"][
@@ -32,11 +34,13 @@ def specs(role: str) -> dict[str, Any]:
     return options
 
 
+@functools.cache
 def defaults(role: str) -> dict[str, Any]:
     """The defaults of a role, as they are written."""
     return load(ROOT / "roles" / role / "defaults" / "main.yml") or {}
 
 
+@functools.cache
 def known_names() -> set[str]:
     """The names of variables that the action plugin knows."""
     files = sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))

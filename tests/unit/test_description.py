@@ -243,7 +243,8 @@ def test_bad_hub_is_refused(host: str) -> None:
     result, problems = run(host, inventory_variables(host, case))
     assert result is None
     assert len({problem.key for problem in problems}) == len(problems)
-    assert any(says(str(problem), host, case["key"], case["value"], case["remedy"]) for problem in problems), problems
+    expected = [case["key"], case["value"], case["remedy"], case.get("says", "")]
+    assert any(says(str(problem), host, *expected) for problem in problems), problems
     assert all("\n" not in str(problem) and str(problem).isprintable() for problem in problems)
 
 
@@ -274,6 +275,12 @@ def test_what_the_machine_must_tell(variable: str, value: Any, remedy: str) -> N
     (problem,) = run("a", good("a"), machine={**MACHINE, variable: value})[1]
     assert problem.key == f"{variable} of machine m1"
     assert remedy in problem.remedy
+
+
+def test_a_path_has_two_hundred_characters_at_most() -> None:
+    for length, keys in ((200, []), (201, ["hub_path"])):
+        problems = run("a", {**good("a"), "hub_path": f"/{'a' * (length - 2)}/"})[1]
+        assert [problem.key for problem in problems] == keys
 
 
 @pytest.mark.parametrize("target", RESERVED_TARGETS)

@@ -76,7 +76,9 @@ def test_all_bad_hubs_at_once(controller: Controller) -> None:
     unseen = [
         host
         for host, case in alone.items()
-        if not any(says(line, host, case["key"], case["value"], case["remedy"]) for line in messages)
+        if not any(
+            says(line, host, case["key"], case["value"], case["remedy"], case.get("says", "")) for line in messages
+        )
     ]
     assert unseen == []
     for case in together.values():
