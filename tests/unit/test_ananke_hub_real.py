@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,12 @@ def test_odd_ids_become_safe_names(hub: Hub) -> None:
 def test_tokens_that_are_refused(hub: Hub, changes: dict[str, Any], status: int, words: list[str]) -> None:
     browser = hub.browser()
     refused(hub.launch(browser, **changes), status, *words)
+    assert logged_in_as(hub, browser) is None
+
+
+def test_a_token_past_its_end_is_refused_however_young_it_is(hub: Hub) -> None:
+    browser, now = hub.browser(), int(time.time())
+    refused(hub.launch(browser, iat=now - 300, exp=now - 120), 400, "has expired", "past its time")
     assert logged_in_as(hub, browser) is None
 
 
