@@ -145,6 +145,12 @@ def test_the_hub_s_secrets_cannot_be_read(seats: list[Seat], hub: Hub) -> None:
     assert found == []
 
 
+def test_modes_close_the_hub_s_data_too(seats: list[Seat], hub: Hub) -> None:
+    """Students' servers do not have these folders at all; whatever else runs in the container is kept out by modes."""
+    assert seats
+    assert hub.exec("find /var/lib/jupyterhub /etc/ananke /var/lib/private -maxdepth 1 -perm /077").stdout == ""
+
+
 def test_tokens_of_others_cannot_be_read_from_their_processes(seats: list[Seat]) -> None:
     own, foreign, leaks = seats[0].look(
         """
@@ -191,14 +197,24 @@ def test_no_token_of_anybody_stands_in_a_command_line(seats: list[Seat]) -> None
     assert [line for line in lines if "token" in line.lower() or "secret" in line.lower()] == []
 
 
-def test_system_and_opt_cannot_be_written(seats: list[Seat]) -> None:
+@pytest.fixture
+def open_folders(hub: Hub) -> Iterator[list[str]]:
+    """Folders of the system whose modes let everybody write."""
+    folders = [f"{top}/open-to-everybody" for top in ("/opt", "/opt/conda/envs/python3", "/usr/local", "/etc", "/srv")]
+    hub.exec(f"mkdir -m 1777 {' '.join(folders)}")
+    yield folders
+    hub.exec(f"rm -r {' '.join(folders)}")
+
+
+def test_system_and_opt_cannot_be_written(seats: list[Seat], open_folders: list[str]) -> None:
+    """Whatever modes say: the whole system is read-only for students."""
     writable, written = seats[0].look(
-        """
+        f"""
         import os, stat
         home = os.path.realpath(os.path.expanduser("~"))
         # home, private scratch folders, the unit's own run-time folder; what is not a file system of the container's
-        own = {home, os.path.expanduser("~"), "/tmp", "/var/tmp", os.environ.get("RUNTIME_DIRECTORY"),
-               "/dev", "/proc", "/sys"}
+        own = {{home, os.path.expanduser("~"), "/tmp", "/var/tmp", os.environ.get("RUNTIME_DIRECTORY"),
+               "/dev", "/proc", "/sys"}}
         writable = []
         for top, folders, files in os.walk("/"):
             folders[:] = [name for name in folders if os.path.join(top, name) not in own
@@ -207,7 +223,7 @@ def test_system_and_opt_cannot_be_written(seats: list[Seat]) -> None:
                 writable.append(top)
         written = []
         for place in ("/", "/opt", "/opt/conda", "/opt/conda/envs", "/opt/conda/envs/jhub", "/opt/conda/envs/python3",
-                      "/opt/conda/envs/python3/lib", "/usr/local/bin", "/etc", "/var/lib", "/home", "/root", "/boot"):
+                      "/opt/conda/envs/python3/lib", "/usr/local/bin", "/etc", "/var/lib", "/home", "/root", "/boot", *{open_folders!r}):
             try:
                 path = os.path.join(place, ".written-by-a-student")
                 open(path, "w").close()

@@ -12,6 +12,8 @@ from conftest import Visit
 from facts import Demo, Hub, Machine, until
 from replace_image import replaced_image
 
+import playbook
+
 HOME = """
 import hashlib, os, pathlib
 home = pathlib.Path.home()
@@ -126,6 +128,16 @@ def test_container_comes_back_with_logins_and_homes(act: Callable[[Hub], None], 
     student.check()
 
 
+def test_a_home_that_another_uid_owns_is_given_to_its_student(student: Student, hub: Hub) -> None:
+    """As after a restored backup: UIDs of students are not for ever."""
+    home = f"{hub.folder}/private/{student.lab.user}"
+    hub.admin(f"systemctl --user stop {hub.unit}", timeout=300)
+    hub.admin(f"podman unshare chown --recursive --no-dereference 61234:61234 {home}")
+    hub.admin(f"systemctl --user start {hub.unit}", timeout=300)
+    hub.wait_healthy()
+    student.check()
+
+
 def test_container_replaced_by_a_new_image_keeps_logins_and_homes(student: Student, hub: Hub) -> None:
     container, image = hub.container_id(), hub.image_id()
     with replaced_image(hub):
@@ -149,38 +161,35 @@ def test_machine_rebooted_brings_all_hubs_back(
     neighbour.check()
 
 
-NEW_LOCATION = "/etc/nginx/ananke/locations.d/added-by-a-test.conf"
+def run_play_of(hub: Hub) -> playbook.Outcome:
+    return playbook.succeed("hubs", playbook.ROOT / "inventories/demo", "--limit", hub.name)
 
 
 @pytest.fixture
-def add_location(machine: Machine) -> Iterator[Callable[[], None]]:
-    """Adds a location to nginx as the play of a new hub does: a file, a test of the whole, a reload."""
-
-    def add() -> None:
-        text = "location = /added-by-a-test { default_type text/plain; return 200 added; }"
-        machine.as_root(f"echo '{text}' >{NEW_LOCATION} && nginx -t -q && systemctl reload nginx")
-
-    yield add
-    machine.as_root(f"rm -f {NEW_LOCATION} && nginx -t -q && systemctl reload nginx")
+def unknown_hub(demo: Demo, machine: Machine) -> Iterator[Hub]:
+    """A hub whose address nginx does not know, as that of every hub before its first run."""
+    hub = demo.hubs["sandbox"]
+    machine.as_root(f"rm /etc/nginx/ananke/locations.d/{hub.name}.conf && nginx -t -q && systemctl reload nginx")
+    yield hub
+    run_play_of(hub)
 
 
 def test_adding_a_hub_drops_no_connection_of_another(
-    students: list[Person], hub: Hub, visit: Visit, add_location: Callable[[], None]
+    students: list[Person], hub: Hub, visit: Visit, unknown_hub: Hub
 ) -> None:
     visitor = visit(students[0])
     lab = visitor.launch(hub)
     kernel = lab.kernel()
     kernel.run("import itertools\ncount = itertools.count(1)")
     page = visitor.context.new_page()
-    address = hub.url.removesuffix(hub.path) + "/added-by-a-test"
 
     def status() -> int:
-        answer = page.goto(address)
+        answer = page.goto(f"{unknown_hub.url}hub/health")
         return answer.status if answer else 0
 
     assert status() == 404
-    add_location()
-    until(lambda: status() == 200, 30, "nginx serves the new location")
+    assert run_play_of(unknown_hub).recap[unknown_hub.name].changed == 1
+    until(lambda: status() == 200, 30, "nginx serves the added hub")
     assert kernel.connected(), "the reload of nginx closed a WebSocket"
     assert kernel.run("next(count)") == "1"
     lab.close_kernels()
