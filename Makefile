@@ -26,7 +26,7 @@ demo: setup ## three real hubs and a test LMS on a test machine of this machine
 demo-down: setup ## remove the demo
 	python -m demo down
 
-.PHONY: test lint sanity unit integration molecule
+.PHONY: test lint sanity unit integration molecule vm
 test: lint unit sanity integration molecule ## all tests, quick ones first
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
@@ -48,6 +48,9 @@ integration: setup ## the conda channel in clean containers
 
 molecule: setup ## whole runs on test machines: check mode, converge, idempotence, verify
 	molecule test --all
+
+vm: setup ## limits and a reboot on a virtual machine
+	pytest --capture=no tests/vm
 
 .PHONY: bench
 bench: setup ## what hubs cost, measured against bare containers: build/bench.json

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed import machine as machines
+from testbed import vm as vms
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
@@ -58,14 +59,19 @@ def command(*argv: str, **environment: str) -> None:
         sys.exit(f"{' '.join(argv)} failed with status {status}; the same command again goes on where it stopped")
 
 
+def channel() -> None:
+    """The local conda channel, built unless it is there, and its server."""
+    say("Local conda channel")
+    served = ("--directory", str(BUILD / "channel"))
+    command(sys.executable, "-m", "channel", "build", "--suite", "trixie", "--output", str(BUILD / "channel"))
+    command(sys.executable, "-m", "channel", "serve", *served, "--port", str(CHANNEL_PORT), "--background")
+
+
 def prepare(demo: Demo) -> machines.Machine:
     """The test machine, the conda channel and the certificate authority."""
     say("Test machine")
     machine = machines.up(demo.name, suite=demo.suite, publish=[f"{demo.port}:{demo.port}"])
-    say("Local conda channel")
-    channel = ("--directory", str(BUILD / "channel"))
-    command(sys.executable, "-m", "channel", "build", "--suite", "trixie", "--output", str(BUILD / "channel"))
-    command(sys.executable, "-m", "channel", "serve", *channel, "--port", str(CHANNEL_PORT), "--background")
+    channel()
     say("Certificate authority")
     demo.folder.mkdir(parents=True, exist_ok=True)
     wanted = {"directory": str(demo.folder / "ca"), "name": "demo", "hosts": ["hubs.localhost", "lms.localhost"]}
@@ -159,9 +165,14 @@ def down(demo: Demo) -> None:
     demo.facts.unlink(missing_ok=True)
     machines.down(demo.name)
     shutil.rmtree(demo.folder, ignore_errors=True)
-    if not machines.names():
-        channel = ("--directory", str(BUILD / "channel"))
-        subprocess.run([sys.executable, "-m", "channel", "stop", *channel], cwd=ROOT, check=False)
+    release()
+
+
+def release() -> None:
+    """Remove what demos and virtual machines share, unless there is one left."""
+    if not machines.names() and not vms.names():
+        served = ("--directory", str(BUILD / "channel"))
+        subprocess.run([sys.executable, "-m", "channel", "stop", *served], cwd=ROOT, check=False)
         command(sys.executable, "-m", "testbed", "down-all", "--images")
         shutil.rmtree(BUILD / "channel", ignore_errors=True)
 

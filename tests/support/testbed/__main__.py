@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from testbed import base, machine, podman, prove
+from testbed import base, machine, podman, prove, vm
 from testbed.common import TestbedError, extra_cas
 
 
@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     proof = commands.add_parser("prove", help="prove every promise on a machine of its own (2 minutes)")
     proof.add_argument("suite", choices=base.SUITES)
     _machine_parser(commands.add_parser("machine", help="test machines"))
+    _vm_parser(commands.add_parser("vm", help="virtual machines"))
     return whole
 
 
@@ -49,6 +50,23 @@ def _machine_parser(whole: argparse.ArgumentParser) -> None:
     run.add_argument("name")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     verbs.add_parser("list", help="this checkout's machines")
+
+
+def _vm_parser(whole: argparse.ArgumentParser) -> None:
+    verbs = whole.add_subparsers(dest="verb", required=True)
+    up = verbs.add_parser("up", help="make or start a virtual machine, wait until it can be logged in to")
+    up.add_argument("name")
+    up.add_argument("--ssh-port", type=int, metavar="P", help="port of 127.0.0.1 (default: a free one, kept)")
+    up.add_argument("--publish", action="append", default=[], metavar="[HOSTPORT]:PORT", help="on 127.0.0.1")
+    up.add_argument("--memory", type=int, metavar="MIB", help=f"default: {vm.MEMORY}")
+    up.add_argument("--disk", action="append", default=[], metavar="IMAGE:PATH", help="a further disk, and where")
+    verbs.add_parser("down", help="remove a virtual machine").add_argument("name")
+    verbs.add_parser("reboot", help="reboot it from inside, wait until it is back").add_argument("name")
+    for verb, text in (("ssh", "log in as the host admin, or run a command as that one"), ("exec", "the same as root")):
+        run = verbs.add_parser(verb, help=text)
+        run.add_argument("name")
+        run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...")
+    verbs.add_parser("list", help="this checkout's virtual machines")
 
 
 def _become(line: Sequence[str]) -> None:
@@ -81,6 +99,25 @@ def _machine(arguments: argparse.Namespace) -> None:
             )
 
 
+def _vm(arguments: argparse.Namespace) -> None:
+    if arguments.verb == "up":
+        disks = {path: image for image, _colon, path in (text.rpartition(":") for text in arguments.disk)}
+        found = vm.up(arguments.name, arguments.ssh_port, arguments.publish, arguments.memory, disks)
+        print(f"{found.name}: ssh -F {found.ssh_config} {found.name}")
+    elif arguments.verb == "down":
+        vm.down(arguments.name)
+    elif arguments.verb == "reboot":
+        print(f"{arguments.name}: boot {vm.reboot(arguments.name).boot_id()}")
+    elif arguments.verb == "list":
+        for known in map(vm.load, vm.names()):
+            print(f"{known.name}\t{'running' if known.pid() else 'off'}\t{known.ssh_host}:{known.ssh_port}")
+    else:
+        known = vm.load(arguments.name)
+        root = ["sudo", "-n", *([] if arguments.arguments else ["-i"])] if arguments.verb == "exec" else []
+        terminal = [] if arguments.arguments else ["-t"]
+        _become(["ssh", *terminal, "-F", str(known.ssh_config), known.name, *root, *arguments.arguments])
+
+
 def main(argv: Sequence[str]) -> int:
     """Run one command and return the exit status."""
     if argv[:1] == ["podman"]:
@@ -95,8 +132,10 @@ def main(argv: Sequence[str]) -> int:
         prove.Proof(arguments.suite).run()
     elif arguments.command == "machine":
         _machine(arguments)
+    elif arguments.command == "vm":
+        _vm(arguments)
     elif arguments.command == "down-all":
-        for name in machine.down_all(images=arguments.images):
+        for name in [*vm.down_all(), *machine.down_all(images=arguments.images)]:
             print(f"{name}: removed")
     return 0
 

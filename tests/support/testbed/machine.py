@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from testbed import base, podman
 from testbed.common import BUILD, RUN_DIR, TestbedError, digest, extra_cas, locked, prefix, write_file
@@ -37,9 +37,6 @@ VOLUMES = {"home": "/home", "ananke": "/var/lib/ananke", "containers": "/var/lib
 CAPABILITIES = "SYS_ADMIN,NET_ADMIN,NET_RAW,SYS_PTRACE,MKNOD,AUDIT_WRITE,SYS_NICE"
 PORTS = range(20000, 30000)
 """Below the ports that the kernel hands out, so that a machine gets its own again after a reboot."""
-
-BOOT_TIMEOUT = 90.0
-"""Seconds until systemd and sshd must be up; it takes 2 s on an idle machine."""
 
 LABEL = "ananke.testbed"
 
@@ -61,10 +58,15 @@ class Machine:
     volumes: dict[str, str] = field(default_factory=dict)
     """Volume's short name -> path on the machine."""
 
+    boot_timeout: ClassVar[float] = 90.0
+    """Seconds until systemd and sshd must be up; it takes 2 s on an idle machine."""
+    ssh_timeout: ClassVar[int] = 5
+    """Seconds until sshd must greet."""
+
     @property
     def directory(self) -> Path:
         """Where the files about this machine are."""
-        return directory(self.name)
+        return Path(self.ssh_key).parent
 
     @property
     def ssh_config(self) -> Path:
@@ -95,6 +97,11 @@ class Machine:
         options.setdefault("capture_output", True)
         interactive = ["--interactive"] if options.get("input") is not None else []
         return podman.run(["exec", *interactive, self.container, *arguments], check=check, **options)
+
+    def last_words(self) -> str:
+        """Return the end of what the machine has written to its console."""
+        logs = podman.run(["logs", "--tail=20", self.container], check=False, capture_output=True)
+        return f"{logs.stderr}{logs.stdout}"
 
     def boot_id(self) -> str:
         """Return what names the machine's present boot."""
@@ -257,17 +264,18 @@ def create_arguments(machine: Machine, image_name: str) -> list[str]:
     ]
 
 
-def wait_until(what: str, machine: Machine, ready: Callable[[], bool], timeout: float = BOOT_TIMEOUT) -> None:
+def wait_until(what: str, machine: Machine, ready: Callable[[], bool]) -> None:
     """Wait until `ready` holds.
 
     Raises:
-        TestbedError: it did not within `timeout` seconds; the message holds the end of the container's output.
+        TestbedError: it did not in the machine's time for a boot; the message holds the end of its console.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + machine.boot_timeout
     while not ready():
         if time.monotonic() > deadline:
-            logs = podman.run(["logs", "--tail=20", machine.container], check=False, capture_output=True)
-            raise TestbedError(f"machine {machine.name}: {what} not within {timeout:.0f} s. {logs.stderr}{logs.stdout}")
+            raise TestbedError(
+                f"machine {machine.name}: {what} not within {machine.boot_timeout:.0f} s. {machine.last_words()}"
+            )
         time.sleep(0.2)
 
 
@@ -291,7 +299,9 @@ def settle(machine: Machine) -> None:
         TestbedError: a unit failed, or it took too long.
     """
     wait_for_systemd(machine)
-    state = machine.exec("timeout", f"{BOOT_TIMEOUT:.0f}", "systemctl", "is-system-running", "--wait", check=False)
+    state = machine.exec(
+        "timeout", f"{machine.boot_timeout:.0f}", "systemctl", "is-system-running", "--wait", check=False
+    )
     if state.stdout.strip() != "running":
         failed = machine.exec("systemctl", "list-units", "--failed", "--plain", "--no-legend", check=False).stdout
         jobs = machine.exec("systemctl", "list-jobs", "--plain", "--no-legend", check=False).stdout
@@ -301,20 +311,28 @@ def settle(machine: Machine) -> None:
 
 def authorise(machine: Machine) -> None:
     """Let the machine's key log in, and write down how: known_hosts and ssh_config."""
-    key = Path(machine.ssh_key)
-    if not key.with_suffix(".pub").exists():
-        key.unlink(missing_ok=True)
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"{USER}@{machine.name}", "-f", str(key)], check=True
-        )
+    public = key_pair(Path(machine.ssh_key), f"{USER}@{machine.name}")
     machine.exec(
         "sh",
         "-c",
         f"install -d -o {USER} -g {USER} -m 700 /home/{USER}/.ssh && cd /home/{USER}/.ssh && "
         f"cat >.new && chown {USER}: .new && chmod 600 .new && mv .new authorized_keys",
-        input=key.with_suffix(".pub").read_text(),
+        input=public,
     )
-    keys = machine.exec("sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub").stdout
+    write_access(machine, machine.exec("sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub").stdout)
+
+
+def key_pair(key: Path, comment: str) -> str:
+    """Make a key pair unless it is there, and return the public key."""
+    public = key.with_suffix(".pub")
+    if not public.exists():
+        key.unlink(missing_ok=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key)], check=True)
+    return public.read_text()
+
+
+def write_access(machine: Machine, keys: str) -> None:
+    """Write known_hosts with the machine's public host keys, and ssh_config."""
     known = [" ".join(line.split()[:2]) for line in keys.splitlines() if line]
     write_file(
         Path(machine.known_hosts), "".join(f"[{machine.ssh_host}]:{machine.ssh_port} {line}\n" for line in known)
@@ -327,7 +345,8 @@ def authorise(machine: Machine) -> None:
         "IdentitiesOnly": "yes",
         "UserKnownHostsFile": machine.known_hosts,
         "StrictHostKeyChecking": "yes",
-        "ConnectTimeout": 5,
+        "ConnectTimeout": machine.ssh_timeout,
+        "ServerAliveInterval": 15,  # a machine that was reset does not say goodbye
         "LogLevel": "ERROR",
     }
     lines = "".join(f"    {key} {value}\n" for key, value in settings.items())
@@ -478,16 +497,25 @@ def reboot(name: str) -> Machine:
     """
     with _lock(name):
         machine = load(name)
-        before = machine.boot_id()
-        machine.ssh("sudo systemctl reboot", check=False)
-
-        def rebooted() -> bool:
-            found = machine.exec("cat", "/proc/sys/kernel/random/boot_id", check=False)
-            return found.returncode == 0 and found.stdout.strip() != before
-
-        wait_until("its next boot", machine, rebooted)
-        settle(machine)
+        reboot_and_wait(machine)
         return machine
+
+
+def reboot_and_wait(machine: Machine) -> None:
+    """Reboot a machine from inside and wait until it has booted again.
+
+    Raises:
+        TestbedError: it does not come back by itself.
+    """
+    before = machine.boot_id()
+    machine.ssh("sudo systemctl reboot", check=False)
+
+    def rebooted() -> bool:
+        found = machine.exec("cat", "/proc/sys/kernel/random/boot_id", check=False)
+        return found.returncode == 0 and found.stdout.strip() != before
+
+    wait_until("its next boot", machine, rebooted)
+    settle(machine)
 
 
 def crash(name: str) -> Machine:

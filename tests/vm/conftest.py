@@ -1,0 +1,130 @@
+"""A virtual machine with one hub, made by the collection; see docs/developers/vm.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parent)]
+
+from guest import Guest  # noqa: E402
+
+import demo  # noqa: E402
+import playbook  # noqa: E402
+from testbed import machine as machines  # noqa: E402
+from testbed import vm as vms  # noqa: E402
+from testbed.common import BUILD, REPOSITORY, digest, extra_cas  # noqa: E402
+
+NAME = os.environ.get("ANANKE_VM", "limits")
+INVENTORY = REPOSITORY / "tests/vm/inventory"
+SWAP = """
+dd if=/dev/zero of=/swapfile bs=1M count=256 status=none
+chmod 600 /swapfile
+mkswap -q /swapfile
+echo '/swapfile none swap defaults 0 0' >>/etc/fstab
+swapon /swapfile
+"""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A machine to which the collection was applied."""
+
+    guest: Guest
+    machines: playbook.Outcome
+    hubs: playbook.Outcome
+
+
+@pytest.fixture(scope="session")
+def seconds() -> Iterator[dict[str, float]]:
+    """How long the parts took, printed at the end and kept in build/vm.json."""
+    times: dict[str, float] = {}
+    yield times
+    (BUILD / "vm.json").write_text(json.dumps(times, indent=2) + "\n")
+
+
+class Clock:
+    """Times the parts one after the other."""
+
+    def __init__(self, times: dict[str, float]) -> None:
+        self.times = times
+        self.began = time.monotonic()
+
+    def lap(self, part: str) -> None:
+        """A part has ended."""
+        now = time.monotonic()
+        self.times[part], self.began = round(now - self.began, 1), now
+        print(f"{self.times[part]:7.1f} s  {part}", flush=True)
+
+
+def store() -> Path:
+    """The disk with the hub's image, which the collection builds on a test machine unless it was built before."""
+    roles = [path for name in ("hub_image", "podman") for path in (REPOSITORY / "roles" / name).rglob("*")]
+    code = [path for path in (REPOSITORY / "plugins").rglob("*image*.py")]
+    inventory = [INVENTORY / "group_vars/all.yml", BUILD / "channel/channel.json"]
+    files = sorted(path for path in [*roles, *code, *inventory, *extra_cas()] if path.is_file())
+    name = f"store-{digest(*(part for path in files for part in (path.name, path.read_bytes())))}"
+    known = vms.DISKS / name / "disk.img"
+    if known.exists():
+        return known
+    builder = machines.up(f"{NAME}-builder")
+    try:
+        group = "--extra-vars=ananke_machines_group=builders"
+        playbook.succeed("machines", INVENTORY, "--tags=podman", group, ANANKE_VM=NAME)
+        playbook.succeed("images", INVENTORY, group, ANANKE_VM=NAME)
+        return vms.volume_disk(machines.volume_name(builder.container, "ananke"), name)
+    finally:
+        machines.down(builder.name)
+
+
+@pytest.fixture(scope="session")
+def applied(seconds: dict[str, float]) -> Iterator[Applied]:
+    """The collection on a virtual machine, as an admin applies it."""
+    vms.down(NAME)
+    try:
+        clock = Clock(seconds)
+        demo.channel()
+        disks = {"/var/lib/ananke": str(store())}
+        clock.lap("hub image")
+        vms.root_disk()
+        clock.lap("disk")
+        guest = Guest(vms.up(NAME, disks=disks))
+        # the role reverse_proxy would make it; it has nothing to do with limits, and takes minutes in emulation
+        guest.root(f"mkdir -p /etc/nginx/ananke/locations.d; {SWAP}")
+        clock.lap("boot")
+        on_machine = playbook.succeed("machines", INVENTORY, "--tags=podman", ANANKE_VM=NAME)
+        clock.lap("machines.yml")
+        on_hub = playbook.succeed("hubs", INVENTORY, ANANKE_VM=NAME)
+        clock.lap("hubs.yml")
+        yield Applied(guest, on_machine, on_hub)
+    finally:
+        vms.down(NAME)
+        demo.release()
+
+
+@pytest.fixture(scope="session")
+def rebooted(applied: Applied, seconds: dict[str, float]) -> Guest:
+    """The machine after a reboot; nobody has touched its hub since."""
+    clock = Clock(seconds)
+    applied.guest.open_api()
+    vms.reboot(NAME)
+    clock.lap("reboot")
+    applied.guest.wait_healthy()
+    clock.lap("hub after the reboot")
+    return applied.guest
+
+
+@pytest.fixture(scope="session")
+def students(rebooted: Guest, seconds: dict[str, float]) -> Guest:
+    """The same with servers of two students."""
+    clock = Clock(seconds)
+    rebooted.start("ualice", "ubob")
+    clock.lap("two servers")
+    return rebooted
