@@ -27,7 +27,7 @@ demo-down: setup ## remove the demo
 	python -m demo down
 
 .PHONY: test lint sanity unit integration molecule vm
-test: lint unit sanity integration molecule ## all tests, quick ones first
+test: lint unit sanity integration molecule vm ## all tests, quick ones first
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	ruff check .
