@@ -27,7 +27,7 @@ demo-down: setup ## remove the demo
 	python -m demo down
 
 .PHONY: test lint sanity unit integration molecule vm
-test: lint unit sanity integration molecule vm ## all tests, quick ones first
+test: lint unit sanity integration molecule ## all tests, quick ones first
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	ruff check .
@@ -49,7 +49,7 @@ integration: setup ## the conda channel in clean containers
 molecule: setup ## whole runs on test machines: check mode, converge, idempotence, verify
 	molecule test --all
 
-vm: setup ## limits and a reboot on a virtual machine
+vm: setup ## limits and a reboot on a virtual machine (long, no part of test yet)
 	pytest --capture=no tests/vm
 
 .PHONY: bench

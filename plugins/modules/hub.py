@@ -172,7 +172,9 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import 
 
 QUADLET = "/usr/libexec/podman/quadlet"
 POLL = 0.1
-"""Seconds between two questions to a hub that starts."""
+"""Seconds between the first questions to a hub that starts."""
+PATIENCE = 1 / 20
+"""How much longer each question waits, of the time that has passed: a slow machine has better things to do than to say 503."""
 MANAGER_TIMEOUT = 30
 """Seconds until the container admin's systemd manager must be there after lingering was enabled."""
 
@@ -303,11 +305,11 @@ class Hub:
     def wait(self) -> bool:
         """Wait until the hub is healthy; False when it is not in time."""
         started = time.monotonic()
-        deadline = started + self.wish["health_timeout"]
         while not self.healthy():
-            if time.monotonic() > deadline:
+            passed = time.monotonic() - started
+            if passed > self.wish["health_timeout"]:
                 return False
-            time.sleep(POLL)
+            time.sleep(max(POLL, passed * PATIENCE))
         self.waited += time.monotonic() - started
         return True
 
