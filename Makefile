@@ -15,7 +15,7 @@ help: ## list the targets
 .PHONY: setup
 setup: .venv/.complete ## Debian packages, a virtual environment, the collection on Ansible's path
 
-.venv/.complete: requirements-dev.txt tests/support/setup
+.venv/.complete: requirements-dev.txt tests/support/setup tests/support/packages
 	tests/support/setup "$(PYTHON)" "$(VENV)" "$(COLLECTION)"
 	touch $@
 
@@ -50,6 +50,7 @@ molecule: setup ## whole runs on test machines: check mode, converge, idempotenc
 	molecule test --all
 
 vm: setup ## limits and a reboot on a virtual machine (long, no part of test yet)
+	tests/support/packages qemu-system-x86 qemu-utils
 	pytest --capture=no tests/vm
 
 .PHONY: bench

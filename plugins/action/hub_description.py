@@ -17,8 +17,8 @@ from ..module_utils.description import PREFIXES, Problem, Unusable, cross_check,
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
 #: Roles whose defaults a hub's variables fall back to.
 _HUB_ROLES = ("hub", "hub_lti")
-#: Roles that are applied to machines, never to hubs.
-_MACHINE_ROLES = ("hub_image", "podman", "reverse_proxy", "ssh", "test_lms")
+#: Roles that are applied to hubs; all others are for machines.
+_APPLIED_TO_HUBS = (*_HUB_ROLES, "container_admin")
 #: Roles whose defaults its machine's variables fall back to, and what a hub needs of them.
 _MACHINE_VARIABLES = {
     "reverse_proxy_server_name": "reverse_proxy",
@@ -27,22 +27,25 @@ _MACHINE_VARIABLES = {
 }
 
 
-def _known_names() -> set[str]:
+def _options() -> dict[str, set[str]]:
+    """The names of the variables that each role takes."""
+    result = {}
+    for path in _ROLES.glob("*/meta/argument_specs.yml"):
+        entries = DataLoader().load_from_file(str(path))["argument_specs"].values()
+        result[path.parts[-3]] = {str(name) for entry in entries for name in entry.get("options") or {}}
+    return result
+
+
+def _known_names(options: Mapping[str, set[str]]) -> set[str]:
     """All names of variables that the collection's roles take of a hub."""
-    known: set[str] = {"container_admin_result", "hub_described"}  # what roles register
-    for path in sorted(_ROLES.glob("*/meta/argument_specs.yml")):
-        for entry in DataLoader().load_from_file(str(path))["argument_specs"].values():
-            known.update(str(name) for name in entry.get("options") or {} if name.startswith(PREFIXES))
-    return known
+    registered = {"container_admin_result", "hub_described"}
+    return registered.union(*({name for name in names if name.startswith(PREFIXES)} for names in options.values()))
 
 
-def _names_of_machines() -> set[str]:
+def _names_of_machines(options: Mapping[str, set[str]]) -> set[str]:
     """Names of variables that are read for machines only."""
-    names = {"container_admin_name", "container_admin_locations"}  # the role hub sets them itself
-    for role in _MACHINE_ROLES:
-        specs = DataLoader().load_from_file(str(_ROLES / role / "meta" / "argument_specs.yml"))["argument_specs"]
-        names.update(str(name) for name in specs["main"]["options"])
-    return names
+    set_by_the_role_hub = {"container_admin_name", "container_admin_locations"}
+    return set_by_the_role_hub.union(*(names for role, names in options.items() if role not in _APPLIED_TO_HUBS))
 
 
 def _defaults(*roles: str) -> dict[str, Any]:
@@ -55,8 +58,9 @@ def _defaults(*roles: str) -> dict[str, Any]:
 
 
 # Read when Ansible loads the plugin, once per run, and not in each of the processes that it starts per task and host.
-_KNOWN_NAMES = _known_names()
-_NAMES_OF_MACHINES = _names_of_machines()
+_OPTIONS = _options()
+_KNOWN_NAMES = _known_names(_OPTIONS)
+_NAMES_OF_MACHINES = _names_of_machines(_OPTIONS)
 _HUB_DEFAULTS = _defaults(*_HUB_ROLES)
 _MACHINE_DEFAULTS = _defaults(*sorted(set(_MACHINE_VARIABLES.values())))
 
@@ -131,7 +135,7 @@ class ActionModule(ActionBase):
             self._machine(rendered.get("hub_machine")),
             machines=self._machine_names,
             known=_KNOWN_NAMES,
-            directory=str(variables.get("inventory_dir") or self._loader.get_basedir()),
+            directory=self._directory(variables),
         )
 
     def _machine(self, name: Any) -> Optional[dict[str, Any]]:
@@ -148,6 +152,10 @@ class ActionModule(ActionBase):
         if self._machine_variables is None:
             self._machine_variables = [self._host_variables(name) for name in self._machine_names]
         return self._machine_variables
+
+    def _directory(self, variables: Mapping[str, Any]) -> str:
+        """The folder that relative paths of the controller start from: the inventory's."""
+        return str(variables.get("inventory_dir") or self._loader.get_basedir())
 
     def _group(self, name: str) -> list[str]:
         return list(self._vars.get("groups", {}).get(name, []))

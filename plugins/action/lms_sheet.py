@@ -30,7 +30,7 @@ class ActionModule(HubDescription):
                 return dict(described)
         result: dict[str, Any] = {"changed": False, "msg": described["lms_sheet"], "_ansible_verbose_always": True}
         if options["directory"]:
-            folder = os.path.join(variables.get("inventory_dir") or self._loader.get_basedir(), options["directory"])
+            folder = os.path.join(self._directory(variables), options["directory"])
             result["path"] = os.path.join(folder, f"{described['hub']['name']}.txt")
             result |= self._keep(result["path"], described["lms_sheet"])
         return result

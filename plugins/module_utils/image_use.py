@@ -17,10 +17,9 @@ import stat
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Sequence  # noqa: UP035 - the machine's Python decides
 
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import FIRST_UID, LINGER_DIR
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.image_store import Image, StoreError
 
-FIRST_UID = 1000
-LINGER_DIR = "/var/lib/systemd/linger"
 SUBUID = "/etc/subuid"
 SYSTEM_UNITS = ("/etc/containers/systemd", "/etc/systemd/user")
 SYSTEM_STORAGE_CONF = ("/etc/containers/storage.conf",)

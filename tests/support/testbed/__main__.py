@@ -43,12 +43,8 @@ def _machine_parser(whole: argparse.ArgumentParser) -> None:
         ("crash", "take its power away and give it back"),
     ):
         verbs.add_parser(verb, help=text).add_argument("name")
-    login = verbs.add_parser("ssh", help="log in as the host admin, or run a command as that one")
-    login.add_argument("name")
-    login.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...")
-    run = verbs.add_parser("exec", help="run a program as root, past ssh")
-    run.add_argument("name")
-    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...")
+    _command_parser(verbs, "ssh", "log in as the host admin, or run a command as that one")
+    _command_parser(verbs, "exec", "run a program as root, past ssh")
     verbs.add_parser("list", help="this checkout's machines")
 
 
@@ -62,11 +58,15 @@ def _vm_parser(whole: argparse.ArgumentParser) -> None:
     up.add_argument("--disk", action="append", default=[], metavar="IMAGE:PATH", help="a further disk, and where")
     verbs.add_parser("down", help="remove a virtual machine").add_argument("name")
     verbs.add_parser("reboot", help="reboot it from inside, wait until it is back").add_argument("name")
-    for verb, text in (("ssh", "log in as the host admin, or run a command as that one"), ("exec", "the same as root")):
-        run = verbs.add_parser(verb, help=text)
-        run.add_argument("name")
-        run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...")
+    _command_parser(verbs, "ssh", "log in as the host admin, or run a command as that one")
+    _command_parser(verbs, "exec", "the same as root")
     verbs.add_parser("list", help="this checkout's virtual machines")
+
+
+def _command_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser], verb: str, text: str) -> None:
+    command = verbs.add_parser(verb, help=text)
+    command.add_argument("name")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...")
 
 
 def _become(line: Sequence[str]) -> None:

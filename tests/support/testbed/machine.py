@@ -460,10 +460,15 @@ def up(
         return machine
 
 
-def _create(machine: Machine, image_name: str) -> None:
+def refuse_occupied_ports(machine: Machine) -> None:
+    """Raise TestbedError where somebody else listens on a port that is to lead to the machine."""
     occupied = [port for port in (machine.ssh_port, *machine.published.values()) if not is_free(port)]
     if occupied:
         raise TestbedError(f"machine {machine.name}: in use on {ADDRESS}: port {', '.join(map(str, occupied))}")
+
+
+def _create(machine: Machine, image_name: str) -> None:
+    refuse_occupied_ports(machine)
     machine.directory.mkdir(parents=True, exist_ok=True)
     try:
         podman.run(create_arguments(machine, image_name), capture_output=True)

@@ -272,9 +272,7 @@ def _create(vm: Vm) -> None:
 
 
 def _start(vm: Vm) -> None:
-    occupied = [port for port in (vm.ssh_port, *vm.published.values()) if not machines.is_free(port)]
-    if occupied:
-        raise TestbedError(f"machine {vm.name}: in use on {vm.ssh_host}: port {', '.join(map(str, occupied))}")
+    machines.refuse_occupied_ports(vm)
     cpus = min(2, os.cpu_count() or 1)
     started = subprocess.run(qemu_arguments(vm, cpus), capture_output=True, text=True, check=False)
     if started.returncode != 0:
