@@ -8,15 +8,13 @@ the rest is what every run does.
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from facts import ROOT, DemoError, Hub, Machine
+
+import playbook
 
 RECORDS = "/var/lib/ananke/images"
 PODMAN = "CONTAINERS_STORAGE_CONF=/etc/ananke/storage.conf podman"
@@ -42,25 +40,10 @@ def share_store(machine: Machine) -> None:
     machine.as_root(f"cd /var/lib/ananke/store && chmod a+rX {folders} && chmod -R a+rX overlay-images overlay-layers")
 
 
-def apply_hub(hub: Hub) -> None:
+def apply_hub(hub: Hub) -> playbook.Outcome:
     """Run the hubs' play for one hub."""
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            "--inventory",
-            "inventories/demo",
-            "playbooks/hubs.yml",
-            "--limit",
-            hub.name,
-        ],
-        cwd=ROOT,
-        env={**os.environ, "ANANKE_DEMO": hub.machine.name, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    if done.returncode != 0:
-        raise DemoError(f"the play for {hub.name} failed:\n{done.stdout[-6000:]}{done.stderr[-2000:]}")
+    limit = ("--limit", hub.name)
+    return playbook.succeed("hubs", ROOT / "inventories/demo", *limit, timeout=500, ANANKE_DEMO=hub.machine.name)
 
 
 def derive(machine: Machine, image_id: str, reference: str) -> str:

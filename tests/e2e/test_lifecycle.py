@@ -10,9 +10,7 @@ import pytest
 from browsing import Kernel, Lab, Person, Visitor
 from conftest import Visit
 from facts import Demo, Hub, Machine, until
-from replace_image import replaced_image
-
-import playbook
+from replace_image import apply_hub, replaced_image
 
 HOME = """
 import hashlib, os, pathlib
@@ -161,17 +159,13 @@ def test_machine_rebooted_brings_all_hubs_back(
     neighbour.check()
 
 
-def run_play_of(hub: Hub) -> playbook.Outcome:
-    return playbook.succeed("hubs", playbook.ROOT / "inventories/demo", "--limit", hub.name)
-
-
 @pytest.fixture
 def unknown_hub(demo: Demo, machine: Machine) -> Iterator[Hub]:
     """A hub whose address nginx does not know, as that of every hub before its first run."""
     hub = demo.hubs["sandbox"]
     machine.as_root(f"rm /etc/nginx/ananke/locations.d/{hub.name}.conf && nginx -t -q && systemctl reload nginx")
     yield hub
-    run_play_of(hub)
+    apply_hub(hub)
 
 
 def test_adding_a_hub_drops_no_connection_of_another(
@@ -188,7 +182,7 @@ def test_adding_a_hub_drops_no_connection_of_another(
         return answer.status if answer else 0
 
     assert status() == 404
-    assert run_play_of(unknown_hub).recap[unknown_hub.name].changed == 1
+    assert apply_hub(unknown_hub).recap[unknown_hub.name].changed == 1
     until(lambda: status() == 200, 30, "nginx serves the added hub")
     assert kernel.connected(), "the reload of nginx closed a WebSocket"
     assert kernel.run("next(count)") == "1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from facts import ROOT, Demo, Machine, until
 from replace_image import PODMAN, RECORDS, derive, record_of, share_store
 
 import playbook
+from demo import certify
 
 INVENTORY = ROOT / "inventories/demo"
 FOLDER = "/root/registry"
@@ -50,12 +50,7 @@ def put(machine: Machine, source: Path, target: str) -> None:
 def registry(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """Debian's registry with one image: that of the hubs, with a label."""
     machine, folder = demo.machine, tmp_path_factory.mktemp("registry")
-    wanted = {"directory": str(demo.ca.parent), "name": "registry", "hosts": ["localhost"]}
-    made = playbook.ansible(
-        *("localhost", "--connection", "local", "--module-name", "ananke.jupyterhub.demo_ca"),
-        *("--extra-vars", f"ansible_python_interpreter={sys.executable}", "--args", json.dumps(wanted)),
-    )
-    assert made.returncode == 0, made.stdout
+    certify(demo.ca.parent, "registry", ["localhost"])
     # not installed: Debian's package would start a registry of its own
     machine.as_root(f"mkdir -p {FOLDER} && cd {FOLDER} && apt-get -qq download docker-registry && dpkg -x *.deb .")
     (folder / "config.yml").write_text(CONFIG)

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +67,30 @@ def channel() -> None:
     command(sys.executable, "-m", "channel", "serve", *served, "--port", str(CHANNEL_PORT), "--background")
 
 
+def certify(folder: Path, name: str, hosts: Sequence[str]) -> None:
+    """Write a certificate of the authority in a folder, which is made if it is not there.
+
+    Args:
+        folder: The authority's.
+        name: What the certificate is called: NAME.pem and NAME.key.
+        hosts: The host names that it is for.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    wanted = {"directory": str(folder), "name": name, "hosts": list(hosts)}
+    command(
+        *("ansible", "localhost", "--connection", "local", "--module-name", "ananke.jupyterhub.demo_ca"),
+        *("--extra-vars", f"ansible_python_interpreter={sys.executable}"),
+        *("--args", json.dumps(wanted)),
+    )
+
+
 def prepare(demo: Demo) -> machines.Machine:
     """The test machine, the conda channel and the certificate authority."""
     say("Test machine")
     machine = machines.up(demo.name, suite=demo.suite, publish=[f"{demo.port}:{demo.port}"])
     channel()
     say("Certificate authority")
-    demo.folder.mkdir(parents=True, exist_ok=True)
-    wanted = {"directory": str(demo.folder / "ca"), "name": "demo", "hosts": ["hubs.localhost", "lms.localhost"]}
-    command(
-        *("ansible", "localhost", "--connection", "local", "--module-name", "ananke.jupyterhub.demo_ca"),
-        *("--extra-vars", f"ansible_python_interpreter={sys.executable}"),
-        *("--args", json.dumps(wanted)),
-    )
+    certify(demo.folder / "ca", "demo", ["hubs.localhost", "lms.localhost"])
     return machine
 
 

@@ -65,8 +65,27 @@ def environment(executions: str = "", **more: str) -> dict[str, str]:
     return {**os.environ, **added, **more}
 
 
-def run(playbook: str, inventory: str | Path, *more: str, count: bool = False, **variables: str) -> Outcome:
-    """Run a playbook to its end, whatever that is."""
+def run(
+    playbook: str,
+    inventory: str | Path,
+    *more: str,
+    count: bool = False,
+    timeout: float | None = None,
+    **variables: str,
+) -> Outcome:
+    """Run a playbook to its end, whatever that is.
+
+    Args:
+        playbook: Its name.
+        inventory: Path of the inventory.
+        more: Further arguments.
+        count: Whether executions of modules are counted.
+        timeout: Seconds after which the run is killed.
+        variables: Further environment variables.
+
+    Raises:
+        subprocess.TimeoutExpired: the run was killed.
+    """
     with tempfile.NamedTemporaryFile("r", prefix="executions-") as counted:
         started, used = time.monotonic(), _children_cpu()
         process = subprocess.run(
@@ -76,6 +95,7 @@ def run(playbook: str, inventory: str | Path, *more: str, count: bool = False, *
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            timeout=timeout,
             check=False,
         )
         wall, cpu = time.monotonic() - started, _children_cpu() - used
@@ -84,18 +104,19 @@ def run(playbook: str, inventory: str | Path, *more: str, count: bool = False, *
     return Outcome(process.returncode, output, read_recap(output), wall, cpu, executions)
 
 
-def succeed(playbook: str, inventory: str | Path, *more: str, count: bool = False, **variables: str) -> Outcome:
+def succeed(
+    playbook: str,
+    inventory: str | Path,
+    *more: str,
+    count: bool = False,
+    timeout: float | None = None,
+    **variables: str,
+) -> Outcome:
     """Run a playbook that must succeed."""
-    outcome = run(playbook, inventory, *more, count=count, **variables)
+    outcome = run(playbook, inventory, *more, count=count, timeout=timeout, **variables)
     if outcome.status:
         raise AssertionError(f"{playbook} ended with status {outcome.status}:\n{outcome.output[-6000:]}")
     return outcome
-
-
-def ansible(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one module."""
-    line = ["ansible", *arguments]
-    return subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
 
 
 def read_recap(output: str) -> dict[str, Host]:
