@@ -65,11 +65,10 @@ class Bench:
             "hub_lti_platform": "moodle",
             "hub_lti_issuer": "https://lms.example.org",
             "hub_lti_client_ids": ["bench"],
-            "reverse_proxy_server_name": "hubs.localhost",
         }
         content = {
             "all": {"vars": connection},
-            "machines": {"hosts": {"bench": {}}},
+            "machines": {"hosts": {"bench": {"reverse_proxy_server_name": "hubs.localhost"}}},
             "hubs": {"hosts": hubs, "vars": lms},
         }
         self.folder.mkdir(parents=True, exist_ok=True)
