@@ -27,7 +27,8 @@ demo-down: setup ## remove the demo
 	python -m demo down
 
 .PHONY: test lint sanity unit integration molecule vm
-test: lint unit sanity integration molecule ## all tests, quick ones first
+test: setup ## all tests, quick ones first
+	ANANKE_KEEP=1 $(MAKE) lint unit sanity integration molecule vm; status=$$?; python -m demo release; exit $$status
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	ruff check .
@@ -49,7 +50,7 @@ integration: setup ## the conda channel in clean containers
 molecule: setup ## whole runs on test machines: check mode, converge, idempotence, verify
 	molecule test --all
 
-vm: setup ## limits and a reboot on a virtual machine (long, no part of test yet)
+vm: setup ## limits and a reboot on a virtual machine
 	tests/support/packages qemu-system-x86 qemu-utils
 	pytest --capture=no tests/vm
 

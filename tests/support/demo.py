@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 HTTPS_PORT = 8443
 CHANNEL_PORT = 8490
+ACTS = "prepare writes the facts as well; release removes what demos share, once there is none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,8 +181,8 @@ def down(demo: Demo) -> None:
 
 
 def release() -> None:
-    """Remove what demos and virtual machines share, unless there is one left."""
-    if not machines.names() and not vms.names():
+    """Remove what demos and virtual machines share, unless there is one left, or ANANKE_KEEP says that another one follows."""
+    if not (os.environ.get("ANANKE_KEEP") or machines.names() or vms.names()):
         served = ("--directory", str(BUILD / "channel"))
         subprocess.run([sys.executable, "-m", "channel", "stop", *served], cwd=ROOT, check=False)
         command(sys.executable, "-m", "testbed", "down-all", "--images")
@@ -191,7 +192,7 @@ def release() -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
-    parser.add_argument("act", choices=["up", "down", "prepare", "facts"], help="prepare writes the facts as well")
+    parser.add_argument("act", choices=["up", "down", "prepare", "facts", "release"], help=ACTS)
     parser.add_argument("--name", default="demo", help="name of the test machine")
     parser.add_argument("--port", type=int, default=HTTPS_PORT, help="its HTTPS port, here and there")
     parser.add_argument("--suite", default="trixie", choices=["bookworm", "trixie"], help="its Debian release")
@@ -201,6 +202,8 @@ def main() -> None:
     if options.act == "prepare":
         prepare(chosen)
         facts(chosen)
+    elif options.act == "release":
+        release()
     else:
         acts[options.act](chosen)
 

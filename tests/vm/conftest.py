@@ -68,9 +68,9 @@ def store() -> Path:
     """The disk with the hub's image, which the collection builds on a test machine unless it was built before."""
     roles = [path for name in ("hub_image", "podman") for path in (REPOSITORY / "roles" / name).rglob("*")]
     code = [path for path in (REPOSITORY / "plugins").rglob("*image*.py")]
-    inventory = [INVENTORY / "group_vars/all.yml", BUILD / "channel/channel.json"]
-    files = sorted(path for path in [*roles, *code, *inventory, *extra_cas()] if path.is_file())
-    name = f"store-{digest(*(part for path in files for part in (path.name, path.read_bytes())))}"
+    files = sorted(p for p in [*roles, *code, INVENTORY / "group_vars/all.yml", *extra_cas()] if p.is_file())
+    channel = json.loads((BUILD / "channel/channel.json").read_text())["key"]
+    name = f"store-{digest(channel, *(part for path in files for part in (path.name, path.read_bytes())))}"
     known = vms.DISKS / name / "disk.img"
     if known.exists():
         return known

@@ -56,12 +56,12 @@ class Guest:
         return f"{self.payload}/system.slice/jupyter-{user}.service"
 
     def group(self, folder: str, *files: str) -> dict[str, str]:
-        """Content of files of a control group; a file with several lines gives FILE.KEY for each."""
+        """Content of files of a control group; one of statistics gives FILE.KEY for each of its lines."""
         found = {}
         for line in self.root(f"cd {folder}; grep . /dev/null {' '.join(files)}").splitlines():
             name, _colon, value = line.partition(":")
             key, space, rest = value.partition(" ")
-            if space and not key[0].isdigit() and key != "max":
+            if space and not name.endswith(".max"):  # cpu.max: a quota and its period
                 name, value = f"{name}.{key}", rest
             found[name] = value
         return found

@@ -135,7 +135,7 @@ def main(argv: Sequence[str]) -> int:
     elif arguments.command == "vm":
         _vm(arguments)
     elif arguments.command == "down-all":
-        for name in [*vm.down_all(), *machine.down_all(images=arguments.images)]:
+        for name in [*vm.down_all(images=arguments.images), *machine.down_all(images=arguments.images)]:
             print(f"{name}: removed")
     return 0
 

@@ -557,10 +557,6 @@ def down_all(images: bool = False) -> list[str]:
     for name in removed:
         down(name)
     if images:
-        listed = podman.output(["images", "--format", "{{.Repository}}:{{.Tag}}"])
-        for reference in listed.split():
-            # never by force: that would take other checkouts' machines along
-            if reference.rpartition(":")[0] in (IMAGE, base.REPOSITORY):
-                podman.run(["rmi", reference], check=False, capture_output=True)
+        podman.remove_images(IMAGE, base.REPOSITORY)
     podman.release()
     return removed

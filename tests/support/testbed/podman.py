@@ -241,6 +241,14 @@ def exists(kind: str, name: str) -> bool:
     return run([kind, "exists", name], check=False, capture_output=True).returncode == 0
 
 
+def remove_images(*repositories: str) -> None:
+    """Remove images, except such that a container uses, of whatever checkout."""
+    for reference in output(["images", "--format", "{{.Repository}}:{{.Tag}}"]).split():
+        # never by force: that would take other checkouts' machines along
+        if reference.rpartition(":")[0] in repositories:
+            run(["rmi", reference], check=False, capture_output=True)
+
+
 def release() -> bool:
     """End the holder and forget our files, unless something else lives in its namespace.
 

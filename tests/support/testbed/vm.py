@@ -352,9 +352,16 @@ def reboot(name: str) -> Vm:
         return vm
 
 
-def down_all() -> list[str]:
-    """Remove all virtual machines of this checkout and return their names; what their disks began as stays."""
+def down_all(images: bool = False) -> list[str]:
+    """Remove all virtual machines of this checkout and return their names.
+
+    Args:
+        images: Remove what their disks began as, too.
+    """
     removed = names()
     for name in removed:
         down(name)
+    if images:
+        shutil.rmtree(DISKS, ignore_errors=True)
+        podman.remove_images(IMAGE)
     return removed
