@@ -15,10 +15,8 @@ from ansible.plugins.action import ActionBase
 from ..module_utils.description import PREFIXES, Problem, Unusable, cross_check, describe, misplaced, outline
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
-#: Roles whose defaults a hub's variables fall back to.
-_HUB_ROLES = ("hub", "hub_lti")
-#: Roles that are applied to hubs; all others are for machines.
-_APPLIED_TO_HUBS = (*_HUB_ROLES, "container_admin")
+#: Roles that are applied to hubs, whose variables fall back to these roles' defaults; all others are for machines.
+_HUB_ROLES = ("hub", "hub_lti", "container_admin")
 #: Roles whose defaults its machine's variables fall back to, and what a hub needs of them.
 _MACHINE_VARIABLES = {
     "reverse_proxy_server_name": "reverse_proxy",
@@ -44,8 +42,8 @@ def _known_names(options: Mapping[str, set[str]]) -> set[str]:
 
 def _names_of_machines(options: Mapping[str, set[str]]) -> set[str]:
     """Names of variables that are read for machines only."""
-    set_by_the_role_hub = {"container_admin_name", "container_admin_locations"}
-    return set_by_the_role_hub.union(*(names for role, names in options.items() if role not in _APPLIED_TO_HUBS))
+    set_for_hubs = {"container_admin_name", "container_admin_locations", "container_admin_settled"}
+    return set_for_hubs.union(*(names for role, names in options.items() if role not in _HUB_ROLES))
 
 
 def _defaults(*roles: str) -> dict[str, Any]:
@@ -104,24 +102,24 @@ class ActionModule(ActionBase):
     def _check_all(self, hubs: list[str]) -> tuple[list[Problem], dict[str, list[dict[str, Any]]]]:
         """Problems of the play's hubs, by themselves and beside all hubs of the inventory, whatever --limit says.
 
-        The second value says which ports the play's hubs need, by machine.
+        The second value says what the play's hubs need, by machine: options of the module machine_preflight.
         """
         in_play = set(self._vars.get("ansible_play_hosts_all") or hubs)
         problems: list[Problem] = []
         outlines = []
+        machines: dict[str, list[dict[str, Any]]] = {}
         for hub in hubs:
             variables = self._host_variables(hub)
             rendered = self._rendered(variables, _HUB_DEFAULTS, PREFIXES)
             outlines.append(outline(hub, rendered))
             if hub in in_play:
-                problems += self._describe(hub, variables, rendered)[1]
+                described, found = self._describe(hub, variables, rendered)
+                problems += found
+                if described:
+                    needs = _needs(hub, described, rendered["container_admin_store"])
+                    machines.setdefault(described["hub"]["machine"], []).append(needs)
                 problems += misplaced(hub, variables, _NAMES_OF_MACHINES, self._all_machines)
         problems += cross_check(outlines, in_play)
-        machines: dict[str, list[dict[str, Any]]] = {}
-        for one in outlines:
-            if one.host in in_play and one.machine:
-                needs = {"name": one.host, "port": one.port, "container_admin": one.container_admin}
-                machines.setdefault(one.machine, []).append(needs)
         return sorted(problems, key=lambda problem: hubs.index(problem.host)), machines
 
     def _describe(
@@ -184,6 +182,18 @@ class ActionModule(ActionBase):
                 ) as error:  # whatever a template can raise is this one hub's problem, not the end of the check
                     result[key] = Unusable(_source(merged[key]), _reason(error))
         return result
+
+
+def _needs(host: str, described: Mapping[str, Any], store: Any) -> dict[str, Any]:
+    """What one hub needs of its machine before it can start."""
+    hub = described["hub"]
+    grants = {
+        "name": hub["container_admin"],
+        "store": store,
+        "locations": [described["location"]],
+        **described["account"],
+    }
+    return {"name": host, "port": hub["port"], "container_admin": grants}
 
 
 def _heading(problems: list[Problem]) -> str:

@@ -29,9 +29,14 @@ PAUSE = 0.1
 def provide(directory: str = DIRECTORY) -> None:
     """Make this machine's turns; only root can, and others can only read them."""
     os.makedirs(directory, mode=0o755, exist_ok=True)
-    for number in range(PER_CPU * (os.cpu_count() or 1)):
+    for path in _paths(directory):
         with contextlib.suppress(FileExistsError):
-            os.close(os.open(os.path.join(directory, str(number)), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+
+
+def provided(directory: str = DIRECTORY) -> bool:
+    """Whether this machine has its turns; a reboot takes them away."""
+    return all(os.path.exists(path) for path in _paths(directory))
 
 
 @contextlib.contextmanager
@@ -44,6 +49,10 @@ def take(directory: str = DIRECTORY, patience: float = PATIENCE) -> t.Iterator[b
                 handles.append(os.open(os.path.join(directory, name), os.O_RDONLY | os.O_CLOEXEC))
                 stack.callback(os.close, handles[-1])
         yield _locked(handles, time.monotonic() + patience)
+
+
+def _paths(directory: str) -> list[str]:
+    return [os.path.join(directory, str(number)) for number in range(PER_CPU * (os.cpu_count() or 1))]
 
 
 def _locked(handles: list[int], deadline: float) -> bool:

@@ -108,7 +108,7 @@ import shlex
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, commands, files, nginx, sockets, turns
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, commands, grants, nginx, sockets
 
 
 class Commands(commands.Commands):
@@ -122,64 +122,18 @@ class Commands(commands.Commands):
         return output
 
 
-def grant_locations(locations: list[dict[str, t.Any]], run: nginx.Run, check: bool) -> list[str]:
-    """Write the locations' fragments; returns what was done, in words."""
-    done = []
-    for location in locations:
-        path = os.path.join(nginx.LOCATIONS_DIR, f"{location['name']}.conf")
-        content = nginx.location(location["name"], location["path"], location["port"], location["upload_limit"])
-        if check:
-            done += nginx.foretell(path, content)
-            continue
-        if not os.path.isdir(nginx.LOCATIONS_DIR):
-            raise nginx.NginxError(
-                f"{nginx.LOCATIONS_DIR} does not exist: apply the role reverse_proxy to this machine first (playbooks/machines.yml)"
-            )
-        done += nginx.apply(path, content, run)
-    return done
-
-
 def main() -> None:
     """Entry point."""
-    location_spec = {
-        "name": {"type": "str", "required": True},
-        "path": {"type": "str", "required": True},
-        "port": {"type": "int", "required": True},
-        "upload_limit": {"type": "str", "default": "1g"},
-    }
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "uid": {"type": "int"},
-            "password_hash": {"type": "str", "no_log": True},
-            "authorized_keys": {"type": "list", "elements": "str", "no_log": False},
-            "store": {"type": "path"},
-            "locations": {"type": "list", "elements": "dict", "default": [], "options": location_spec},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=grants.OPTIONS, supports_check_mode=True)
     wanted = module.params
-    check = module.check_mode
     if os.geteuid() != 0:
         module.fail_json(msg="container_admin must run as root: set become: true for this task")
     problems = sockets.taken({**location, "container_admin": wanted["name"]} for location in wanted["locations"])
     if problems:
         module.fail_json(msg="; ".join(problems))
     ran = Commands(module)
-    keys = wanted["authorized_keys"]
-    account = accounts.Account(
-        name=wanted["name"],
-        uid=wanted["uid"],
-        password_hash=wanted["password_hash"],
-        authorized_keys=None if keys is None else tuple(keys),
-        store=wanted["store"],
-    )
     try:
-        with files.lock("accounts"):
-            done = accounts.ensure(account, ran.checked, check)
-            if not check:
-                turns.provide()
-        done += grant_locations(wanted["locations"], ran.status, check)
+        done = grants.foretell(wanted) if module.check_mode else grants.grant(wanted, ran.checked, ran.status)
     except (accounts.AccountError, nginx.NginxError) as error:
         module.fail_json(msg=str(error), commands=ran.run)
     module.exit_json(

@@ -13,7 +13,9 @@ author:
   - The ananke.jupyterhub authors (@ananke-jupyterhub)
 description:
   - Fails, with all reasons at once, when a port of a hub is in use by somebody else than its container admin.
-  - Reads only; needs no privileges.
+  - Finds out for which hubs root has nothing to grant, so that M(ananke.jupyterhub.container_admin) need not be executed for them.
+  - Reads only, and starts no process.
+  - Must run as root.
 attributes:
   check_mode:
     support: full
@@ -40,9 +42,49 @@ options:
         type: int
         required: true
       container_admin:
-        description: Account whose own processes may listen there.
-        type: str
+        description: What root grants for the hub, as options of M(ananke.jupyterhub.container_admin).
+        type: dict
         required: true
+        suboptions:
+          name:
+            description: Name of the account, whose own processes may listen on the hub's port.
+            type: str
+            required: true
+          uid:
+            description: UID of the account.
+            type: int
+          password_hash:
+            description: Hash in C(/etc/shadow).
+            type: str
+          authorized_keys:
+            description: All public keys that may log in, one per item.
+            type: list
+            elements: str
+          store:
+            description: Path of the shared image store.
+            type: path
+          locations:
+            description: Public paths that nginx hands to hubs of this account.
+            type: list
+            elements: dict
+            default: []
+            suboptions:
+              name:
+                description: Name of the hub.
+                type: str
+                required: true
+              path:
+                description: Public path; starts and ends with a slash.
+                type: str
+                required: true
+              port:
+                description: The hub's port on the machine's loopback.
+                type: int
+                required: true
+              upload_limit:
+                description: Largest request body, as an nginx size; V(0) means no limit.
+                type: str
+                default: 1g
 """
 
 EXAMPLES = r"""
@@ -51,7 +93,10 @@ EXAMPLES = r"""
     hubs:
       - name: math101
         port: 8101
-        container_admin: math101
+        container_admin:
+          name: math101
+          store: /var/lib/ananke/store
+  become: true
 """
 
 RETURN = r"""
@@ -60,10 +105,17 @@ problems:
   type: list
   elements: str
   returned: always
+settled:
+  description: Names of the hubs for which there is nothing to grant.
+  type: list
+  elements: str
+  returned: success
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import sockets
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import grants, sockets
 
 
 def main() -> None:
@@ -71,16 +123,20 @@ def main() -> None:
     hub_spec = {
         "name": {"type": "str", "required": True},
         "port": {"type": "int", "required": True},
-        "container_admin": {"type": "str", "required": True},
+        "container_admin": {"type": "dict", "required": True, "options": grants.OPTIONS},
     }
     module = AnsibleModule(
         argument_spec={"hubs": {"type": "list", "elements": "dict", "required": True, "options": hub_spec}},
         supports_check_mode=True,
     )
-    problems = sockets.taken(module.params["hubs"])
+    if os.geteuid() != 0:
+        module.fail_json(msg="machine_preflight must run as root: set become: true for this task", problems=[])
+    hubs = module.params["hubs"]
+    problems = sockets.taken({**hub, "container_admin": hub["container_admin"]["name"]} for hub in hubs)
     if problems:
         module.fail_json(msg="; ".join(problems), problems=problems)
-    module.exit_json(changed=False, problems=[])
+    settled = [hub["name"] for hub in hubs if grants.settled(hub["container_admin"])]
+    module.exit_json(changed=False, problems=[], settled=settled)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,15 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import turns
 
 def test_as_many_turns_as_the_cpus_start_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert not turns.provided(str(tmp_path / "turns"))
     turns.provide(str(tmp_path / "turns"))
+    assert turns.provided(str(tmp_path / "turns"))
     turns.provide(str(tmp_path / "turns"))
     made = sorted((tmp_path / "turns").iterdir())
     assert len(made) == 3 * turns.PER_CPU
     assert {path.stat().st_mode & 0o777 for path in made} == {0o644}
+    made[1].unlink()
+    assert not turns.provided(str(tmp_path / "turns"))
 
 
 def test_a_turn_is_waited_for_and_comes_free(tmp_path: Path) -> None:

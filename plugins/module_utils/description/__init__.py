@@ -294,7 +294,7 @@ def describe(
     what paths of files are relative to.
 
     Returns ``(result, problems)``: result is None if there are problems, and otherwise
-    ``{"hub", "description", "location", "lms_sheet"}``.
+    ``{"hub", "description", "account", "location", "lms_sheet"}``.
     """
     reader = _Reader(host, variables)
     _unknown_names(reader, {*VARIABLES, *known})
@@ -528,7 +528,13 @@ def _result(
         "health_timeout": values["hub_health_timeout"],
     }
     location = {"name": name, "path": path, "port": values["hub_port"], "upload_limit": values["hub_upload_limit"]}
-    return {"hub": hub, "description": description, "location": location, "lms_sheet": lti.sheet(description)}
+    return {
+        "hub": hub,
+        "description": description,
+        "account": {key.removeprefix("container_admin_"): values[key] for key in _ACCOUNT_VARIABLES},
+        "location": location,
+        "lms_sheet": lti.sheet(description),
+    }
 
 
 def cross_check(outlines: Iterable[Outline], refused: Optional[Collection[str]] = None) -> list[Problem]:

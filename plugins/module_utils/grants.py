@@ -1,0 +1,97 @@
+# Copyright: the ananke.jupyterhub authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What root grants to hubs: their account, their public paths and turns to start.
+
+``container_admin`` grants, ``machine_preflight`` only looks; both ask here, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, nginx, turns
+
+LOCATION: dict[str, t.Any] = {
+    "name": {"type": "str", "required": True},
+    "path": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "upload_limit": {"type": "str", "default": "1g"},
+}
+OPTIONS: dict[str, t.Any] = {
+    "name": {"type": "str", "required": True},
+    "uid": {"type": "int"},
+    "password_hash": {"type": "str", "no_log": True},
+    "authorized_keys": {"type": "list", "elements": "str", "no_log": False},
+    "store": {"type": "path"},
+    "locations": {"type": "list", "elements": "dict", "default": [], "options": LOCATION},
+}
+"""Argument spec of one container admin and its hubs' public paths."""
+Wanted = t.Mapping[str, t.Any]
+"""Values of these options."""
+
+
+def grant(wanted: Wanted, checked: accounts.Run, run: nginx.Run) -> list[str]:
+    """Grant what is wanted; returns what was done, in words.
+
+    :param checked: runs a command that must succeed, see :data:`accounts.Run`
+    :param run: runs a command that may fail, see :data:`nginx.Run`
+    :raises AccountError: the account cannot be as it is wanted
+    :raises NginxError: nginx refuses a path, or is not set up
+    """
+    with files.lock("accounts"):
+        done = accounts.ensure(_account(wanted), checked, check=False)
+        turns.provide()
+    for path, content in _fragments(wanted):
+        if not os.path.isdir(nginx.LOCATIONS_DIR):
+            raise nginx.NginxError(
+                f"{nginx.LOCATIONS_DIR} does not exist: apply the role reverse_proxy to this machine first (playbooks/machines.yml)"
+            )
+        done += nginx.apply(path, content, run)
+    return done
+
+
+def foretell(wanted: Wanted) -> list[str]:
+    """What :func:`grant` would do, in words, also where nginx is not set up yet.
+
+    :raises AccountError: the account cannot be as it is wanted
+    """
+    done = accounts.ensure(_account(wanted), _never, check=True)
+    for path, content in _fragments(wanted):
+        done += nginx.foretell(path, content)
+    return done
+
+
+def settled(wanted: Wanted) -> bool:
+    """Whether there is nothing to grant; what cannot be granted is for :func:`grant` to refuse."""
+    try:
+        return turns.provided() and not foretell(wanted)
+    except accounts.AccountError:
+        return False
+
+
+def _account(wanted: Wanted) -> accounts.Account:
+    keys = wanted["authorized_keys"]
+    return accounts.Account(
+        name=wanted["name"],
+        uid=wanted["uid"],
+        password_hash=wanted["password_hash"],
+        authorized_keys=None if keys is None else tuple(keys),
+        store=wanted["store"],
+    )
+
+
+def _fragments(wanted: Wanted) -> list[tuple[str, str]]:
+    """Path and content of nginx's fragment for each public path."""
+    return [
+        (
+            os.path.join(nginx.LOCATIONS_DIR, f"{one['name']}.conf"),
+            nginx.location(one["name"], one["path"], one["port"], one["upload_limit"]),
+        )
+        for one in wanted["locations"]
+    ]
+
+
+def _never(argv: t.Sequence[str], stdin: str | None = None) -> str:
+    raise AssertionError(f"a look at the machine wanted to run {argv[0]}")

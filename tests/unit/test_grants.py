@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether root has something to grant to a hub: nothing only if account, paths and turns are all as wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, grants
+
+WANTED: dict[str, Any] = {
+    "name": "math101",
+    "uid": 1234,
+    "password_hash": "$y$hash",
+    "authorized_keys": ["ssh-ed25519 AAAA"],
+    "store": "/srv/store",
+    "locations": [{"name": "math101", "path": "/math101/", "port": 8101, "upload_limit": "1g"}],
+}
+
+
+class System:
+    """A machine of which only the answers matter."""
+
+    def __init__(self) -> None:
+        self.account: list[str] = []
+        self.path: list[str] = []
+        self.turns = True
+        self.asked: list[Any] = []
+
+    def ensure(self, account: accounts.Account, run: accounts.Run, check: bool) -> list[str]:
+        assert check, "a look must not change anything"
+        with pytest.raises(AssertionError):
+            run(["useradd"])
+        self.asked.append(account)
+        return self.account
+
+    def foretell(self, path: str, content: str) -> list[str]:
+        self.asked.append((path, content))
+        return self.path
+
+
+@pytest.fixture
+def system(monkeypatch: pytest.MonkeyPatch) -> System:
+    found = System()
+    monkeypatch.setattr(accounts, "ensure", found.ensure)
+    monkeypatch.setattr(grants.nginx, "foretell", found.foretell)
+    monkeypatch.setattr(grants.turns, "provided", lambda: found.turns)
+    return found
+
+
+def test_nothing_to_grant(system: System) -> None:
+    assert grants.settled(WANTED)
+    account, (path, content) = system.asked
+    assert account == accounts.Account("math101", 1234, "$y$hash", ("ssh-ed25519 AAAA",), "/srv/store")
+    assert path == "/etc/nginx/ananke/locations.d/math101.conf"
+    assert "location /math101/ {" in content
+
+
+def test_an_account_without_hubs_needs_no_path(system: System) -> None:
+    assert grants.settled({**WANTED, "locations": [], "authorized_keys": None})
+    (account,) = system.asked
+    assert account.authorized_keys is None
+
+
+def test_an_account_that_differs(system: System) -> None:
+    system.account = ["lingering enabled"]
+    assert not grants.settled(WANTED)
+    assert grants.foretell(WANTED) == ["lingering enabled"]
+
+
+def test_a_path_that_differs(system: System) -> None:
+    system.path = ["nginx reloaded"]
+    assert not grants.settled(WANTED)
+
+
+def test_turns_that_a_reboot_took(system: System) -> None:
+    system.turns = False
+    assert not grants.settled(WANTED)
+
+
+def test_what_cannot_be_granted_is_for_its_own_task_to_refuse(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> list[str]:
+        raise accounts.AccountError("account math101 has another UID")
+
+    monkeypatch.setattr(accounts, "ensure", refuse)
+    assert not grants.settled(WANTED)
