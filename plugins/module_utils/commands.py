@@ -24,5 +24,6 @@ class Commands:
     ) -> tuple[int, str]:
         """Exit status and output of a command."""
         self.run.append(shlex.join(argv))
-        status, out, err = self.module.run_command(list(argv), data=stdin, environ_update=environment)
+        # binary_data: exactly this goes to standard input, without a line break more, which chpasswd would refuse
+        status, out, err = self.module.run_command(list(argv), data=stdin, binary_data=True, environ_update=environment)
         return status, out + err

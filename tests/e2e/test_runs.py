@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from facts import Demo, Machine, until
+from passlib.hash import sha512_crypt
 from replace_image import PODMAN, RECORDS, share_store
 
 import killed
@@ -51,6 +52,25 @@ def test_what_somebody_took_from_a_hub_is_granted_again(machine: Machine, taken:
     machine.as_root(there)
     again = playbook.succeed(*sandbox, count=True)
     assert (again.changed, again.executions_of("sandbox")) == (0, ["ananke.jupyterhub.hub"])
+
+
+def test_a_container_admin_gets_a_password(machine: Machine) -> None:
+    password = f"s3cret-{random.getrandbits(32):x}"
+    variables = {"container_admin_password_hash": sha512_crypt.using(rounds=5000).hash(password)}
+    change = ("--limit", "sandbox", "-vvv", "--extra-vars", json.dumps(variables))
+    login = f"printf '%s\\n' {password} | su sandbox -c id"
+    try:
+        foretold = playbook.succeed("hubs", INVENTORY, "--check", *change)
+        assert machine.ssh(login, check=False).returncode != 0
+        done = playbook.succeed("hubs", INVENTORY, *change)
+        assert foretold.recap["sandbox"].changed == done.recap["sandbox"].changed == 1
+        assert "(sandbox)" in machine.ssh(login).stdout
+        again = playbook.succeed("hubs", INVENTORY, *change)
+        assert again.changed == 0
+        for outcome in (foretold, done, again):
+            assert variables["container_admin_password_hash"] not in outcome.output
+    finally:
+        machine.as_root("usermod --password '!' sandbox")
 
 
 def test_turns_that_a_reboot_took_are_provided_again(machine: Machine) -> None:
