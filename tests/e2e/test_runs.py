@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from facts import Demo, Machine, until
+from facts import Demo, Hub, Machine, until
 from passlib.hash import sha512_crypt
 from replace_image import PODMAN, RECORDS, share_store
 
@@ -84,8 +84,16 @@ def test_check_mode_on_a_converged_machine_changes_nothing() -> None:
     assert outcome.changed == 0, outcome.output
 
 
-def test_check_mode_foretells_what_a_run_then_does() -> None:
+def written(hub: Hub) -> str:
+    """Every file of a hub that a run may write, with the time of its last change."""
+    home = hub.folder.rpartition("/hubs/")[0]
+    places = f"{hub.folder}/description {hub.folder}/jupyterhub_config.d {home}/.config /etc/nginx/ananke"
+    return hub.machine.as_root(f"find {places} -printf '%p %i %C@\\n' | sort").stdout
+
+
+def test_check_mode_foretells_what_a_run_then_does(demo: Demo) -> None:
     """A change of what the hub runs with, and one of what root grants to it."""
+    before = written(demo.hubs["sandbox"])
     variables = {"hub_cull_timeout": 1200, "hub_upload_limit": "600M"}
     change = ("--limit", "sandbox", "--extra-vars", json.dumps(variables))
     foretold = playbook.succeed("hubs", INVENTORY, "--check", "--diff", *change)
@@ -93,6 +101,7 @@ def test_check_mode_foretells_what_a_run_then_does() -> None:
     assert "1200" in foretold.output
     again = playbook.succeed("hubs", INVENTORY, "--check", *change)
     assert again.recap["sandbox"].changed == 2, "check mode changed something"
+    assert written(demo.hubs["sandbox"]) == before, "check mode changed something"
     done = playbook.succeed("hubs", INVENTORY, *change)
     assert done.recap["sandbox"].changed == 2
     assert playbook.succeed("hubs", INVENTORY, *change).changed == 0
@@ -153,12 +162,19 @@ def test_users_environment_stays_out_of_what_a_run_prints(demo: Demo) -> None:
         playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")
 
 
+def runs_as_described(hub: Hub) -> bool:
+    """Whether JupyterHub began after its description was written."""
+    began = hub.exec("systemctl show --property=ExecMainStartTimestamp --value --timestamp=unix jupyterhub").stdout
+    return int(began.strip().removeprefix("@")) >= int(hub.exec("stat --format=%Y /etc/ananke/hub.json").stdout)
+
+
 @pytest.mark.parametrize("changed", ["hub_cull_timeout", "hub_health_timeout", "hub_user_tasks"])
-def test_a_killed_change_is_finished_by_the_next_run(changed: str) -> None:
+def test_a_killed_change_is_finished_by_the_next_run(changed: str, demo: Demo) -> None:
     value = random.randint(400, 900)  # noqa: S311
     change = ("--limit", "sandbox", "--extra-vars", f"{changed}={value}")
     killed.kill_one(random.uniform(1, 8), "hubs", *change)  # noqa: S311
     playbook.succeed("hubs", INVENTORY, *change)
+    assert runs_as_described(demo.hubs["sandbox"])
     assert playbook.succeed("hubs", INVENTORY, *change).changed == 0
     playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")
 
