@@ -128,6 +128,10 @@ class ActionModule(ActionBase):
     def _start(self, group: list[images.Plan], files: str, environment: dict[str, str]) -> dict[str, Any]:
         """Send what the job needs and start it."""
         plan = group[0]
+        if plan.source == "load":  # a gigabyte should not travel in vain
+            problem = images.compare(str(plan.entries[0].path), plan.job["checksum"])
+            if problem:
+                raise AnsibleActionFail(f"{self._host}: the image {plan.name}: {problem}")
         job = {
             **plan.job,
             "names": [member.name for member in group],

@@ -683,6 +683,17 @@ def read_tree(root: str, prefix: str) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.name)
 
 
+def compare(path: str, checksum: str) -> str:
+    """What is wrong with a file of the controller that shall have this SHA-256, in words; "" for nothing."""
+    whole = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            whole.update(chunk)
+    if whole.hexdigest() == checksum:
+        return ""
+    return f"the SHA-256 of {path} is {whole.hexdigest()}, declared is {checksum}: correct either"
+
+
 def write_archive(entries: Iterable[Entry], target: io.BufferedIOBase | Any) -> None:
     """Write the entries as a tar archive whose bytes depend on the entries alone.
 

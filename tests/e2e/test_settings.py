@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from browsing import Person
@@ -17,6 +20,7 @@ from conftest import Visit
 from facts import ROOT, Demo, Hub, Machine
 
 import playbook
+from demo import certify
 
 sys.path.append(str(ROOT / "roles/hub_image/files"))
 from ananke_hub.usernames import username
@@ -149,3 +153,31 @@ def test_name_and_uid_of_a_further_hub(
     answer = page.goto(f"{base}extra/hub/health")
     assert answer is not None
     assert answer.status == 200
+
+
+def served(demo: Demo) -> str:
+    """The certificate that the machine shows, in PEM; it is valid, or this fails."""
+    trusted = ssl.create_default_context(cafile=str(demo.ca))
+    port = urlsplit(demo.lms_url).port or 443
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
+        trusted.wrap_socket(connection, server_hostname="hubs.localhost") as session,
+    ):
+        return ssl.DER_cert_to_PEM_cert(session.getpeercert(binary_form=True) or b"")
+
+
+def test_a_certificate_of_the_site_s_own(demo: Demo) -> None:
+    before = served(demo)
+    certify(demo.ca.parent, "own", ["hubs.localhost", "lms.localhost"])
+    own = demo.ca.with_name("own.pem")
+    files = {"certificate": str(own), "certificate_key": str(own.with_suffix(".key")), "demo_ca": ""}
+    variables = json.dumps({f"reverse_proxy_{name}": value for name, value in files.items()})
+    options = ("--tags", "reverse_proxy", "--extra-vars", variables)
+    try:
+        playbook.succeed("machines", INVENTORY, *options)
+        assert served(demo) != before
+        assert served(demo) in own.read_text()
+        assert playbook.succeed("machines", INVENTORY, *options).changed == 0
+    finally:
+        playbook.succeed("machines", INVENTORY, "--tags", "reverse_proxy")
+    assert served(demo) == before

@@ -305,3 +305,10 @@ def test_the_proxys_lock_has_checksums_and_only_the_public_registry() -> None:
     for name, package in packages.items():
         assert package["integrity"].startswith("sha512-"), name
         assert package["resolved"].startswith("https://registry.npmjs.org/"), name
+
+
+def test_a_file_is_compared_with_its_checksum(tmp_path: Path) -> None:
+    (tmp_path / "hub.tar").write_bytes(b"image")
+    right = hashlib.sha256(b"image").hexdigest()
+    assert images.compare(str(tmp_path / "hub.tar"), right) == ""
+    assert f"is {right}, declared is {'0' * 64}: correct either" in images.compare(str(tmp_path / "hub.tar"), "0" * 64)
