@@ -156,6 +156,7 @@ healthy_after:
   returned: success, and the account exists
 """
 
+import contextlib
 import functools
 import http.client
 import json
@@ -349,11 +350,17 @@ class Hub:
             raise HubError(f"JupyterHub refuses the description of hub {self.wish['name']}: {output.strip()}")
 
     def restart_container(self) -> None:
-        """Let systemd start the container anew, with the unit that is on disk."""
+        """Let systemd start the container anew, with the unit that is on disk.
+
+        Twice if need be: many containers that start together may make podman's notification come too late for systemd, which
+        then takes a container that runs for a failed one.
+        """
         self.systemctl("daemon-reload")
         if not self.quadlet:
             self.systemctl("enable", "--quiet", self.service)
-        self.systemctl("restart", self.service)
+        with contextlib.suppress(HubError):
+            return self.systemctl("restart", self.service)
+        return self.systemctl("restart", self.service)
 
     def restart_hub(self) -> None:
         """Restart JupyterHub in the container; servers and kernels go on."""
