@@ -11,6 +11,7 @@ metadata away from the container admins until it is shared again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -184,6 +185,15 @@ def write_record(image: Image, records: str = RECORDS) -> None:
     os.makedirs(records, mode=0o755, exist_ok=True)
     record = {**image.record, "previous": former(image.name, image.reference, records)}
     write_file(os.path.join(records, f"{image.name}.json"), json.dumps(record, indent=1) + "\n", 0o644)
+
+
+def sha256(path: str) -> str:
+    """Return the SHA-256 of a file, which may be larger than memory, in hexadecimal digits."""
+    whole = hashlib.sha256()
+    with open(path, "rb") as handle:
+        for chunk in iter(lambda: handle.read(1 << 20), b""):
+            whole.update(chunk)
+    return whole.hexdigest()
 
 
 def write_file(path: str, text: str, mode: int) -> None:

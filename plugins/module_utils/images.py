@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import image_store
+
 REPOSITORY = "localhost/ananke"
 RESERVED_NAMES = ("base",)
 """localhost/ananke/base holds the bootstrapped Debian systems."""
@@ -685,13 +687,8 @@ def read_tree(root: str, prefix: str) -> list[Entry]:
 
 def compare(path: str, checksum: str) -> str:
     """What is wrong with a file of the controller that shall have this SHA-256, in words; "" for nothing."""
-    whole = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while chunk := stream.read(1 << 20):
-            whole.update(chunk)
-    if whole.hexdigest() == checksum:
-        return ""
-    return f"the SHA-256 of {path} is {whole.hexdigest()}, declared is {checksum}: correct either"
+    found = image_store.sha256(path)
+    return "" if found == checksum else f"the SHA-256 of {path} is {found}, declared is {checksum}: correct either"
 
 
 def write_archive(entries: Iterable[Entry], target: io.BufferedIOBase | Any) -> None:

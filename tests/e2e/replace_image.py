@@ -11,6 +11,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from facts import ROOT, DemoError, Hub, Machine
 
@@ -44,6 +45,39 @@ def apply_hub(hub: Hub) -> playbook.Outcome:
     """Run the hubs' play for one hub."""
     limit = ("--limit", hub.name)
     return playbook.succeed("hubs", ROOT / "inventories/demo", *limit, timeout=500, ANANKE_DEMO=hub.machine.name)
+
+
+def definitions(image: dict[str, str]) -> tuple[str, ...]:
+    """Options of a run that add an image definition to the standard one."""
+    images = {"hub_image_definitions": [{"name": "standard"}, image]}
+    return ("--tags", "hub_image,hub", "--extra-vars", json.dumps(images))
+
+
+def check_move(sandbox: Hub, image: dict[str, str], image_id: str, folder: Path) -> None:
+    """The hub `sandbox` moves to the image that a definition brings, runs from it, and moves back.
+
+    Args:
+        sandbox: The hub.
+        image: The definition.
+        image_id: The ID of what it must bring.
+        folder: Takes an inventory.
+    """
+    machine, name, inventory = sandbox.machine, image["name"], ROOT / "inventories/demo"
+    moved = folder / "hosts.yml"
+    moved.write_text(f"hubs: {{hosts: {{sandbox: {{hub_image: {name}}}}}}}\n")
+    options = ("--inventory", str(moved), *definitions(image))
+    try:
+        outcome = playbook.succeed("site", inventory, *options)
+        assert {host for host, done in outcome.recap.items() if done.changed} == {"demo", "sandbox"}
+        assert sandbox.image_id() == image_id
+        sandbox.wait_healthy()
+        assert playbook.succeed("site", inventory, *options).changed == 0
+    finally:
+        playbook.succeed("site", inventory, "--tags", "hub_image,hub")
+        machine.as_root(
+            f"{PODMAN} image rm $({PODMAN} images --quiet localhost/ananke/{name}); rm {RECORDS}/{name}.json"
+        )
+        share_store(machine)
 
 
 def derive(machine: Machine, image_id: str, reference: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from facts import ROOT, Demo
-from replace_image import PODMAN, RECORDS, derive, record_of, share_store
+from replace_image import PODMAN, RECORDS, check_move, definitions, derive, record_of, share_store
 
 import playbook
 
@@ -28,11 +27,9 @@ class Archive:
     checksum: str
     image_id: str
 
-    def definitions(self, checksum: str) -> tuple[str, ...]:
-        """Options that add it to the standard image."""
-        loaded = {"name": "loaded", "source": "load", "archive": str(self.path), "checksum": checksum}
-        images = {"hub_image_definitions": [{"name": "standard"}, loaded]}
-        return ("--tags", "hub_image,hub", "--extra-vars", json.dumps(images))
+    def definition(self, checksum: str) -> dict[str, str]:
+        """The image definition that loads it."""
+        return {"name": "loaded", "source": "load", "archive": str(self.path), "checksum": checksum}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +52,7 @@ def archive(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ar
 
 
 def test_an_archive_with_another_checksum_is_refused(archive: Archive, demo: Demo) -> None:
-    failed = playbook.run("images", INVENTORY, *archive.definitions("0" * 64))
+    failed = playbook.run("images", INVENTORY, *definitions(archive.definition("0" * 64)))
     assert failed.status != 0
     assert f"is {archive.checksum}, declared is {'0' * 64}: correct either" in " ".join(failed.output.split())
     assert failed.changed == 0
@@ -63,19 +60,4 @@ def test_an_archive_with_another_checksum_is_refused(archive: Archive, demo: Dem
 
 
 def test_a_hub_runs_from_an_archive(archive: Archive, demo: Demo, tmp_path: Path) -> None:
-    machine, sandbox = demo.machine, demo.hubs["sandbox"]
-    moved = tmp_path / "hosts.yml"
-    moved.write_text("hubs: {hosts: {sandbox: {hub_image: loaded}}}\n")
-    options = ("--inventory", str(moved), *archive.definitions(archive.checksum))
-    try:
-        outcome = playbook.succeed("site", INVENTORY, *options)
-        assert {name for name, host in outcome.recap.items() if host.changed} == {"demo", "sandbox"}
-        assert sandbox.image_id() == archive.image_id
-        sandbox.wait_healthy()
-        assert playbook.succeed("site", INVENTORY, *options).changed == 0
-    finally:
-        playbook.succeed("site", INVENTORY, "--tags", "hub_image,hub")
-        machine.as_root(
-            f"{PODMAN} image rm $({PODMAN} images --quiet localhost/ananke/loaded); rm {RECORDS}/loaded.json"
-        )
-        share_store(machine)
+    check_move(demo.hubs["sandbox"], archive.definition(archive.checksum), archive.image_id, tmp_path)

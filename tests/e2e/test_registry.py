@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from facts import ROOT, Demo, Machine, until
-from replace_image import PODMAN, RECORDS, derive, record_of, share_store
+from replace_image import PODMAN, RECORDS, check_move, definitions, derive, record_of, share_store
 
 import playbook
 from demo import certify
@@ -73,11 +72,9 @@ def registry(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         machine.as_root(f"systemctl stop registry.service; rm -rf {FOLDER} {CERTIFICATES}/localhost:5000")
 
 
-def definitions(reference: str) -> tuple[str, ...]:
-    """Options that add an image from a registry to the standard one."""
-    pulled = {"name": "pulled", "source": "pull", "reference": reference}
-    images = {"hub_image_definitions": [{"name": "standard"}, pulled]}
-    return ("--tags", "hub_image,hub", "--extra-vars", json.dumps(images))
+def pulled(reference: str) -> dict[str, str]:
+    """The image definition that pulls it."""
+    return {"name": "pulled", "source": "pull", "reference": reference}
 
 
 @pytest.mark.parametrize("fault", ["unknown authority", "wrong digest", "registry down"])
@@ -90,27 +87,13 @@ def test_a_pull_that_fails_says_what_to_do(fault: str, registry: Registry, demo:
         digest, expected = f"sha256:{'0' * 64}", "localhost:5000 has no image with this digest; correct the reference"
     if fault == "registry down":
         port, expected = "5001", "nothing answers at localhost:5001; start the registry"
-    failed = playbook.run("images", INVENTORY, *definitions(f"localhost:{port}/hubs/pushed@{digest}"))
+    failed = playbook.run("images", INVENTORY, *definitions(pulled(f"localhost:{port}/hubs/pushed@{digest}")))
     assert failed.status != 0
     assert expected in " ".join(failed.output.split())
     assert registry.machine.as_root(f"ls {RECORDS}").stdout.split() == ["standard.json"]
 
 
 def test_a_hub_runs_from_an_image_of_a_registry(registry: Registry, demo: Demo, tmp_path: Path) -> None:
-    machine, sandbox = registry.machine, demo.hubs["sandbox"]
     registry.trust(demo.ca)
-    moved = tmp_path / "hosts.yml"
-    moved.write_text("hubs: {hosts: {sandbox: {hub_image: pulled}}}\n")
-    options = ("--inventory", str(moved), *definitions(f"{registry.name}/hubs/pushed@{registry.digest}"))
-    try:
-        outcome = playbook.succeed("site", INVENTORY, *options)
-        assert {name for name, host in outcome.recap.items() if host.changed} == {"demo", "sandbox"}
-        assert sandbox.image_id() == registry.image_id
-        sandbox.wait_healthy()
-        assert playbook.succeed("site", INVENTORY, *options).changed == 0
-    finally:
-        playbook.succeed("site", INVENTORY, "--tags", "hub_image,hub")
-        machine.as_root(
-            f"{PODMAN} image rm $({PODMAN} images --quiet localhost/ananke/pulled); rm {RECORDS}/pulled.json"
-        )
-        share_store(machine)
+    image = pulled(f"{registry.name}/hubs/pushed@{registry.digest}")
+    check_move(demo.hubs["sandbox"], image, registry.image_id, tmp_path)

@@ -10,7 +10,6 @@ shared store's fuse-overlayfs. Only the finished image is copied, and of that on
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import resource
@@ -21,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # lies beside this file on the machine
-from image_store import LOCK, STORAGE_CONF, StoreError, find, kept_shared, read_images, write_file, write_record
+from image_store import LOCK, STORAGE_CONF, StoreError, find, kept_shared, read_images, sha256, write_file, write_record
 
 BUILD_RUN = "/run/ananke/builds"
 CONTEXT = "/run/ananke-context"
@@ -188,12 +187,9 @@ def _make_build(job: Mapping[str, Any], folder: str, reference: str) -> None:
 def _make_load(job: Mapping[str, Any], folder: str, reference: str) -> None:
     archive = os.path.join(folder, job["archive"])
     say("Checking the archive")
-    whole = hashlib.sha256()
-    with open(archive, "rb") as handle:
-        for chunk in iter(lambda: handle.read(1 << 20), b""):
-            whole.update(chunk)
-    if whole.hexdigest() != job["checksum"]:
-        raise StoreError(f"the archive's SHA-256 is {whole.hexdigest()}, declared is {job['checksum']}: correct either")
+    found = sha256(archive)
+    if found != job["checksum"]:
+        raise StoreError(f"the archive's SHA-256 is {found}, declared is {job['checksum']}: correct either")
     say("Loading the archive")
     with kept_shared(job["store"]):
         lines = podman("load", "--quiet", f"--input={archive}", stdout=subprocess.PIPE).stdout.split()
