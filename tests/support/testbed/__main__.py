@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from testbed import base, machine, podman, prove, vm
+from testbed.client import Client
 from testbed.common import TestbedError, extra_cas
 
 
@@ -37,6 +38,7 @@ def _machine_parser(whole: argparse.ArgumentParser) -> None:
     up.add_argument("--ssh-port", type=int, metavar="P", help="port of 127.0.0.1 (default: a free one, kept)")
     up.add_argument("--publish", action="append", default=[], metavar="[HOSTPORT]:PORT", help="on 127.0.0.1")
     up.add_argument("--volume", action="append", default=[], metavar="NAME:PATH", help="a further volume")
+    up.add_argument("--client", action="store_true", help="and somebody else on its network: see testbed/client.py")
     for verb, text in (
         ("down", "remove a machine and its volumes"),
         ("reboot", "reboot it from inside, wait until it is back"),
@@ -77,6 +79,8 @@ def _become(line: Sequence[str]) -> None:
 def _machine(arguments: argparse.Namespace) -> None:
     if arguments.verb == "up":
         found = machine.up(arguments.name, arguments.suite, arguments.ssh_port, arguments.publish, arguments.volume)
+        if arguments.client:
+            Client(found).attach()
         print(f"{found.name}: ssh -F {found.ssh_config} {found.name}")
     elif arguments.verb == "down":
         machine.down(arguments.name)

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -57,6 +58,8 @@ class Machine:
     """Port on the machine -> port on the developer's 127.0.0.1."""
     volumes: dict[str, str] = field(default_factory=dict)
     """Volume's short name -> path on the machine."""
+    password: str = field(default="", repr=False)
+    """The host admin's, which the installer of a real machine asks for."""
 
     boot_timeout: ClassVar[float] = 90.0
     """Seconds until systemd and sshd must be up; it takes 2 s on an idle machine."""
@@ -319,6 +322,7 @@ def authorise(machine: Machine) -> None:
         f"cat >.new && chown {USER}: .new && chmod 600 .new && mv .new authorized_keys",
         input=public,
     )
+    machine.exec("chpasswd", input=f"{USER}:{machine.password}")
     write_access(machine, machine.exec("sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub").stdout)
 
 
@@ -335,7 +339,8 @@ def write_access(machine: Machine, keys: str) -> None:
     """Write known_hosts with the machine's public host keys, and ssh_config."""
     known = [" ".join(line.split()[:2]) for line in keys.splitlines() if line]
     write_file(
-        Path(machine.known_hosts), "".join(f"[{machine.ssh_host}]:{machine.ssh_port} {line}\n" for line in known)
+        Path(machine.known_hosts),
+        "".join(f"[{machine.ssh_host}]:{machine.ssh_port},{machine.name} {line}\n" for line in known),
     )
     settings = {
         "HostName": machine.ssh_host,
@@ -404,6 +409,7 @@ def plan(
         container=container_name(name),
         published={str(port): outside for port, outside in sorted(ports.items())},
         volumes=wanted_volumes,
+        password=before.get("password") or secrets.token_urlsafe(12),
     )
     if before:
         differing = [key for key, value in asdict(machine).items() if before.get(key) != value]
@@ -455,7 +461,7 @@ def up(
             podman.run(["start", machine.container], capture_output=True)
         wait_for_systemd(machine)
         authorise(machine)
-        write_file(record, json.dumps(asdict(machine), indent=2) + "\n")
+        write_file(record, json.dumps(asdict(machine), indent=2) + "\n", 0o600)
         settle(machine)
         return machine
 
@@ -481,6 +487,9 @@ def _remove(name: str) -> None:
     """Remove a machine's container and volumes, and what is written about it."""
     container = container_name(name)
     podman.run(["rm", "--force", "--time=0", "--ignore", container], capture_output=True)
+    client = directory(name) / "client"
+    if client.exists():
+        subprocess.run(["ip", "netns", "delete", Path(client.read_text()).name], capture_output=True, check=False)
     found = podman.output(["volume", "ls", "--quiet"]).split()
     ours = [volume for volume in found if volume.startswith(volume_name(container, ""))]
     if ours:
