@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import stat
 import tempfile
@@ -55,6 +56,15 @@ def write(path: str, content: str, mode: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def digest(paths: t.Sequence[str]) -> str:
+    """One digest over names and contents of these files."""
+    total = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as stream:
+            total.update(f"{path}\0".encode() + hashlib.sha256(stream.read()).digest())
+    return total.hexdigest()
 
 
 def restore(path: str, content: str | None, mode: int) -> None:

@@ -10,7 +10,6 @@ twenty hubs that arrive together need only as many reloads as it takes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import typing as t
 
@@ -69,19 +68,10 @@ def fragments(directory: str = CONF_DIR) -> list[str]:
     return sorted([*below, FRAME] if os.path.exists(FRAME) else below)
 
 
-def digest(paths: t.Sequence[str]) -> str:
-    """One digest over names and contents of these files."""
-    total = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as stream:
-            total.update(f"{path}\0".encode() + hashlib.sha256(stream.read()).digest())
-    return total.hexdigest()
-
-
 def pending() -> bool:
     """Whether nginx runs with something else than what is on disk."""
     paths = fragments()
-    if files.read(APPLIED) == digest(paths):
+    if files.read(APPLIED) == files.digest(paths):
         return False
     try:
         started = os.stat(PID_FILE).st_mtime
@@ -119,7 +109,7 @@ def apply(path: str, content: str | None, run: Run, mode: int = 0o644) -> list[s
         if status:
             raise NginxError(f"nginx does not reload: {output.strip()}; see journalctl --unit nginx")
         done.append(RELOADED)
-        files.write(APPLIED, digest(fragments()), 0o644)
+        files.write(APPLIED, files.digest(fragments()), 0o644)
     return done
 
 

@@ -7,6 +7,7 @@ shows to somebody who stands elsewhere on the network.
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,14 @@ from testbed.machine import Machine
 INTERFACE = "lan0"
 MACHINE4, MACHINE6 = "10.42.0.1", "fd42::1"
 """The machine's addresses on the link."""
-OTHERS = tuple(f"10.42.0.{number}" for number in range(2, 10))
-"""The client's addresses: as many clients as tests need."""
-OTHERS6 = tuple(f"fd42::{number}" for number in range(2, 10))
+CONTROLLER, CLIENT6 = "10.42.0.2", "fd42::2"
+"""The client's own addresses; Ansible comes from the first."""
+OTHERS = tuple(f"10.42.0.{number}" for number in range(10, 250))
+"""Addresses of as many more clients as tests need: who is banned or made to wait harms no other test."""
+
+
+HARDENED = 986
+"""Where a hardened machine's sshd listens."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,61 @@ class Client:
             raise TestbedError(f"client of {self.machine.name} ({result.returncode}): {shown}")
         return result
 
+    def ssh(
+        self,
+        *command: str,
+        user: str = "",
+        key: str | None = "",
+        password: str | None = "",
+        source: str = "",
+        to: str = MACHINE4,
+        port: int = HARDENED,
+        options: Sequence[str] = (),
+    ) -> subprocess.CompletedProcess[str]:
+        """Log in with OpenSSH's client, whatever comes of it; by default as the host admin, with what that one needs.
+
+        Args:
+            command: A shell's text, as ever with ssh.
+            user: Name of the account.
+            key: Path of the private key; None for none.
+            password: What is typed wherever something is asked; None for nothing.
+            source: The client's address; by default one that was not used before.
+            to: The machine's address.
+            port: The machine's port.
+            options: Further options of ssh.
+        """
+        keys = ["-i", key or self.machine.ssh_key] if key is not None else ["-o", "PubkeyAuthentication=no"]
+        settings = {
+            "BindAddress": source or self.address(),
+            "HostKeyAlias": self.machine.name,
+            "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": self.machine.known_hosts,
+            "StrictHostKeyChecking": "yes",
+            "ConnectTimeout": "5",
+            "NumberOfPasswordPrompts": "1",
+            "BatchMode": "yes" if password is None else "no",
+        }
+        line = ["ssh", "-F", "none", *keys, "-p", str(port), "-l", user or self.machine.ssh_user, *options]
+        line += [text for setting in settings.items() for text in ("-o", "=".join(setting))]
+        typed = self.machine.password if password == "" else password or ""
+        environment = self.typing(typed)
+        return self.run(*("timeout", "30", *line, to, *command), check=False, env=environment, stdin=subprocess.DEVNULL)
+
+    def address(self) -> str:
+        """An address from which nobody has come yet, or not for long."""
+        used = self.machine.directory / "addresses"
+        number = int(used.read_text()) if used.exists() else 0
+        write_file(used, str(number + 1))
+        return OTHERS[number % len(OTHERS)]
+
+    def typing(self, password: str) -> dict[str, str]:
+        """An environment in which OpenSSH's programs are typed this password, without a terminal."""
+        script = self.machine.directory / "askpass"
+        if not script.exists():
+            write_file(script, '#!/bin/sh\nprintf "%s\\n" "$TYPED"\n', 0o700)
+        asked = {"SSH_ASKPASS": str(script), "SSH_ASKPASS_REQUIRE": "force", "TYPED": password}
+        return {**os.environ, **asked}
+
     def attach(self) -> None:
         """Make the namespace and the link unless they are there; after a reboot the machine needs a new one."""
         # machine.down removes what is named there
@@ -71,7 +132,7 @@ class Client:
             pid = str(self.machine.pid())
             peer = ["peer", "name", INTERFACE, "netns", self.name]
             _ip("link", "add", INTERFACE, "netns", pid, "type", "veth", *peer)
-            for address in (*(f"{a}/24" for a in OTHERS), *(f"{a}/64" for a in OTHERS6)):
+            for address in (*(f"{a}/24" for a in (CONTROLLER, *OTHERS)), f"{CLIENT6}/64"):
                 self.run("ip", "address", "add", address, "dev", INTERFACE, *_at_once(address))
             self.run("ip", "link", "set", INTERFACE, "up")
             for address in (f"{MACHINE4}/24", f"{MACHINE6}/64"):

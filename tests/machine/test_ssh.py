@@ -1,0 +1,109 @@
+"""Logins: key and password, nothing less, nobody else."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from testbed.client import CLIENT6, MACHINE6, Client
+from testbed.machine import Machine
+
+REFUSED = 255
+"""Status of an ssh client that got no session."""
+WRONG = "wrong"
+
+
+@pytest.fixture(scope="module")
+def other_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key that nobody has let in."""
+    key = tmp_path_factory.mktemp("keys") / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    return key
+
+
+def test_key_and_password_lead_in(client: Client) -> None:
+    done = client.ssh("id -un")
+    assert (done.returncode, done.stdout.strip()) == (0, "hostadmin"), done.stderr
+
+
+def test_it_works_over_ipv6(client: Client) -> None:
+    done = client.ssh("echo $SSH_CONNECTION", source=CLIENT6, to=MACHINE6)
+    assert done.stdout.split()[0] == CLIENT6, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "password", "says"),
+    [
+        ("", None, "keyboard-interactive"),  # the key alone: it asks for more
+        (None, "", "publickey"),  # the password alone
+        ("", WRONG, "keyboard-interactive"),
+    ],
+    ids=["key-alone", "password-alone", "wrong-password"],
+)
+def test_less_does_not(client: Client, key: str | None, password: str | None, says: str) -> None:
+    done = client.ssh("true", key=key, password=password)
+    assert done.returncode == REFUSED
+    assert f"Permission denied ({says})" in done.stderr
+
+
+def test_another_key_does_not(client: Client, other_key: Path) -> None:
+    done = client.ssh("true", key=str(other_key))
+    assert done.returncode == REFUSED
+    assert "Permission denied (publickey)" in done.stderr
+
+
+@pytest.mark.parametrize("user", ["root", "nobody", "stranger"])
+def test_others_do_not(client: Client, machine: Machine, user: str) -> None:
+    # root has the host admin's key, and a password, for the time of this test
+    machine.exec("install", "-D", "-m", "600", "/home/hostadmin/.ssh/authorized_keys", "/root/.ssh/authorized_keys")
+    try:
+        done = client.ssh("true", user=user)
+    finally:
+        machine.exec("rm", "-r", "/root/.ssh")
+    assert done.returncode == REFUSED
+    assert "Permission denied (publickey)" in done.stderr
+
+
+def test_an_account_that_nobody_named_does_not(client: Client, machine: Machine) -> None:
+    script = (
+        "useradd --create-home visitor && install -d -o visitor -m 700 /home/visitor/.ssh && "
+        "install -o visitor -m 600 /home/hostadmin/.ssh/authorized_keys /home/visitor/.ssh && chpasswd"
+    )
+    machine.exec("sh", "-c", script, input=f"visitor:{machine.password}")
+    try:
+        done = client.ssh("true", user="visitor")
+    finally:
+        machine.exec("userdel", "--remove", "visitor", check=False)
+    assert done.returncode == REFUSED
+    assert "Permission denied (publickey)" in done.stderr
+
+
+def test_nobody_answers_on_the_former_port(client: Client) -> None:
+    done = client.ssh("true", port=22)
+    assert done.returncode == REFUSED
+    assert "timed out" in done.stderr
+
+
+def test_three_failures_ban_for_a_time(client: Client, machine: Machine) -> None:
+    source = client.address()
+
+    def banned() -> bool:
+        return source in machine.exec("fail2ban-client", "get", "sshd", "banip").stdout
+
+    for _attempt in range(3):
+        assert client.ssh("true", password=WRONG, source=source).returncode == REFUSED
+        # sshd itself makes who fails wait, too, on Debian 13; this is about fail2ban
+        machine.exec("sh", "-c", "systemctl restart ssh.service && systemctl reset-failed ssh.service")
+    deadline = time.monotonic() + 20
+    while not banned():
+        assert time.monotonic() < deadline, machine.exec("fail2ban-client", "status", "sshd").stdout
+        time.sleep(0.5)
+    refused = client.ssh("true", source=source)
+    assert refused.returncode == REFUSED
+    assert "Permission denied" not in refused.stderr, "sshd was asked, although the address is banned"
+    assert client.ssh("true", source=client.address()).returncode == 0, "somebody else is banned as well"
+    machine.exec("fail2ban-client", "unban", source)
+    assert client.ssh("true", source=source).returncode == 0
