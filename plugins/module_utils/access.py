@@ -16,7 +16,7 @@ import shutil
 import time
 import typing as t
 
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, sockets
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, logins, sockets
 
 STATE_DIR = "/var/lib/ananke/access"
 TRIAL = f"{STATE_DIR}/trial"
@@ -52,7 +52,7 @@ if grep -qs '^table {FIREWALL_TABLE}' {FIREWALL}; then
 elif {NFT} list table {FIREWALL_TABLE} >/dev/null 2>&1; then
     {NFT} delete table {FIREWALL_TABLE}
 fi
-rm -f {FIREWALL_LOADED}
+rm -f {FIREWALL_LOADED} {logins.APPLIED}
 systemctl --no-block reload-or-restart ssh.service
 rm -rf {STATE_DIR}/restored
 mv {TRIAL} {STATE_DIR}/restored
@@ -109,13 +109,7 @@ def foretell(changes: t.Sequence[Change]) -> list[str]:
 
 def firewall_pending() -> bool:
     """Whether the kernel filters by something else than what is on disk."""
-    if not _firewall_is_ours():
-        return False
-    if files.read(FIREWALL_LOADED) == files.digest(_firewall_files()):
-        return False
-    # after a boot nothing is noted: then nftables.service has loaded what was there
-    booted = os.stat("/proc/1").st_ctime
-    return os.path.exists(FIREWALL_LOADED) or any(os.stat(path).st_ctime > booted for path in _firewall_files())
+    return _firewall_is_ours() and files.stale(FIREWALL_LOADED, _firewall_files())
 
 
 def check_admins(names: t.Sequence[str], password: bool) -> None:
@@ -321,4 +315,5 @@ def _activate(changes: t.Sequence[Change], run: Run) -> str:
             _status, journal = run(["journalctl", "--unit=ssh.service", "--lines=6", "--output=cat"])
             return f"sshd does not listen on port {', '.join(map(str, ports))}: {journal.strip()}"
         time.sleep(0.1)
+    logins.note()
     return ""

@@ -67,6 +67,18 @@ def digest(paths: t.Sequence[str]) -> str:
     return total.hexdigest()
 
 
+def stale(note: str, paths: t.Sequence[str]) -> bool:
+    """Whether a service that starts at boot works with other files than these.
+
+    :param note: where the digest of what it was last given is noted; gone after a boot, which gives it what is there
+    """
+    noted = read(note)
+    if noted is not None:
+        return noted != digest(paths)
+    booted = os.stat("/proc/1").st_ctime
+    return any(os.stat(path).st_ctime > booted for path in paths)
+
+
 def restore(path: str, content: str | None, mode: int) -> None:
     """Put back what :func:`read` returned before a change; None removes the file."""
     if content is None:

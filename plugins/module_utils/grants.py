@@ -1,7 +1,7 @@
 # Copyright: the ananke.jupyterhub authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What root grants to hubs: their account, their public paths and turns to start.
+"""What root grants to hubs: their account and its login, their public paths and turns to start.
 
 ``container_admin`` grants, ``machine_preflight`` only looks; both ask here, so that they cannot disagree.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, nginx, turns
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, logins, nginx, turns
 
 LOCATION: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
@@ -38,11 +38,13 @@ def grant(wanted: Wanted, checked: accounts.Run, run: nginx.Run) -> list[str]:
     :param checked: runs a command that must succeed, see :data:`accounts.Run`
     :param run: runs a command that may fail, see :data:`nginx.Run`
     :raises AccountError: the account cannot be as it is wanted
+    :raises LoginError: sshd refuses that the account logs in
     :raises NginxError: nginx refuses a path, or is not set up
     """
     with files.lock("accounts"):
         done = accounts.ensure(_account(wanted), checked, check=False)
         turns.provide()
+    done += logins.apply(wanted["name"], bool(wanted["authorized_keys"]), run)
     for path, content in _fragments(wanted):
         if not os.path.isdir(nginx.LOCATIONS_DIR):
             raise nginx.NginxError(
@@ -58,6 +60,7 @@ def foretell(wanted: Wanted) -> list[str]:
     :raises AccountError: the account cannot be as it is wanted
     """
     done = accounts.ensure(_account(wanted), _never, check=True)
+    done += logins.foretell(wanted["name"], bool(wanted["authorized_keys"]))
     for path, content in _fragments(wanted):
         done += nginx.foretell(path, content)
     return done

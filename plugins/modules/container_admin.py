@@ -108,7 +108,14 @@ import shlex
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, commands, grants, nginx, sockets
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
+    accounts,
+    commands,
+    grants,
+    logins,
+    nginx,
+    sockets,
+)
 
 
 class Commands(commands.Commands):
@@ -134,7 +141,7 @@ def main() -> None:
     ran = Commands(module)
     try:
         done = grants.foretell(wanted) if module.check_mode else grants.grant(wanted, ran.checked, ran.status)
-    except (accounts.AccountError, nginx.NginxError) as error:
+    except (accounts.AccountError, logins.LoginError, nginx.NginxError) as error:
         module.fail_json(msg=str(error), commands=ran.run)
     module.exit_json(
         changed=bool(done), actions=done, commands=ran.run, exists=accounts.lookup(wanted["name"]) is not None

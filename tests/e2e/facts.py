@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from testbed import machine as machines
+from testbed.client import typing
+
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = "build/demo.json"
 T = TypeVar("T")
@@ -42,17 +45,26 @@ class Machine:
 
         Raises DemoError if it fails and `check` is on, TimeoutExpired after `timeout` seconds.
         """
-        known_hosts = self.ssh_key.with_name("known_hosts")
-        line = ["ssh", "-F", "none", "-i", str(self.ssh_key), "-p", str(self.ssh_port), "-o", "BatchMode=yes"]
-        line += ["-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR"]
-        if known_hosts.exists():
-            line += ["-o", f"UserKnownHostsFile={known_hosts}", "-o", "StrictHostKeyChecking=yes"]
-        done = subprocess.run(
-            [*line, f"{self.ssh_user}@{self.ssh_host}", command], capture_output=True, text=True, timeout=timeout
-        )
+        done = self.login(self.ssh_user, self.ssh_key, machines.load(self.name).password, command, timeout)
         if check and done.returncode != 0:
             raise DemoError(f"on the machine, {command!r} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done
+
+    def login(
+        self, user: str, key: Path, password: str, command: str, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a shell command as an account that logs in with this key, and with this password if it is asked for one."""
+        line = ["ssh", "-F", "none", "-i", str(key), "-p", str(self.ssh_port), "-o", "IdentitiesOnly=yes"]
+        line += ["-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR", "-o", "StrictHostKeyChecking=yes"]
+        line += ["-o", f"UserKnownHostsFile={self.ssh_key.with_name('known_hosts')}", "-o", f"HostKeyAlias={self.name}"]
+        return subprocess.run(
+            [*line, f"{user}@{self.ssh_host}", command],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=typing(self.ssh_key.parent, password),
+        )
 
     def as_root(self, command: str, *, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root."""

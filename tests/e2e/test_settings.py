@@ -30,6 +30,9 @@ ONLY = "student1@example.org"
 """The only student who may enter."""
 
 
+PASSWORD = "korrektes pferd"  # noqa: S105  (of an account that lives for a test)
+
+
 @dataclass(frozen=True)
 class Dressed:
     """The hub `sandbox` with every setting, and what belongs to it on this computer."""
@@ -61,6 +64,7 @@ def dressed(demo: Demo, machine: Machine, tmp_path_factory: pytest.TempPathFacto
         "hub_lti_username_prefix": "m",
         "hub_lti_sheet_dir": str(folder),
         "container_admin_authorized_keys": [key.with_suffix(".pub").read_text().strip()],
+        "container_admin_password_hash": hashed(PASSWORD),
     }
     machine.as_root(
         "mkdir -p /srv/course /srv/drop && echo 1,2,3 >/srv/course/data.csv && chown -R sandbox /srv/course /srv/drop && chmod 700 /srv/drop"
@@ -113,12 +117,23 @@ def test_what_the_hub_s_processes_are_told(dressed: Dressed) -> None:
     assert "--max-age=90000" in culler
 
 
-def test_a_key_of_the_container_admin(dressed: Dressed, machine: Machine) -> None:
-    known = machine.ssh_key.with_name("known_hosts")
-    options = ["-F", "none", "-i", str(dressed.key), "-p", str(machine.ssh_port), "-o", f"UserKnownHostsFile={known}"]
-    line = ["ssh", *options, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", f"sandbox@{machine.ssh_host}", "id -un"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+def hashed(password: str) -> str:
+    """As mkpasswd makes it; the password comes by standard input."""
+    made = subprocess.run(
+        ["openssl", "passwd", "-6", "-stdin"], input=password, capture_output=True, text=True, check=True
+    )
+    return made.stdout.strip()
+
+
+def test_the_container_admin_logs_in(dressed: Dressed, machine: Machine) -> None:
+    done = machine.login("sandbox", dressed.key, PASSWORD, "id -un")
     assert (done.returncode, done.stdout.strip()) == (0, "sandbox"), done.stderr
+    # on a hardened machine, who has no key in the inventory is not let in even with one in place
+    hardened = machine.as_root("test -d /etc/ssh/ananke.d", check=False).returncode == 0
+    if hardened:
+        assert machine.login("sandbox", dressed.key, "wrong", "true").returncode != 0
+        assert machine.as_root("cat /etc/ssh/ananke.d/sandbox.conf").stdout.endswith("AllowUsers sandbox\n")
+        assert machine.as_root("ls /etc/ssh/ananke.d").stdout.split() == ["@host-admins.conf", "sandbox.conf"]
 
 
 def test_the_sheet_for_the_lms_as_a_file(dressed: Dressed) -> None:

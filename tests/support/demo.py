@@ -36,6 +36,7 @@ class Demo:
     name: str
     port: int
     suite: str
+    hardened: bool = False
 
     @property
     def folder(self) -> Path:
@@ -88,7 +89,8 @@ def certify(folder: Path, name: str, hosts: Sequence[str]) -> None:
 def prepare(demo: Demo) -> machines.Machine:
     """The test machine, the conda channel and the certificate authority."""
     say("Test machine")
-    machine = machines.up(demo.name, suite=demo.suite, publish=[f"{demo.port}:{demo.port}"])
+    hardened = [f":{machines.HARDENED}"] if demo.hardened else []
+    machine = machines.up(demo.name, suite=demo.suite, publish=[f"{demo.port}:{demo.port}", *hardened])
     channel()
     say("Certificate authority")
     certify(demo.folder / "ca", "demo", ["hubs.localhost", "lms.localhost"])
@@ -120,7 +122,7 @@ def describe(demo: Demo, machine: machines.Machine) -> dict[str, Any]:
     return {
         "machine": {
             "ssh_host": machine.ssh_host,
-            "ssh_port": machine.ssh_port,
+            "ssh_port": machine.published.get(machines.HARDENED, machine.ssh_port),
             "ssh_user": machine.ssh_user,
             "ssh_key": str(machine.ssh_key),
         },
@@ -196,8 +198,9 @@ def main() -> None:
     parser.add_argument("--name", default="demo", help="name of the test machine")
     parser.add_argument("--port", type=int, default=HTTPS_PORT, help="its HTTPS port, here and there")
     parser.add_argument("--suite", default="trixie", choices=["bookworm", "trixie"], help="its Debian release")
+    parser.add_argument("--hardened", action="store_true", help="harden it like a real machine")
     options = parser.parse_args()
-    chosen = Demo(options.name, options.port, options.suite)
+    chosen = Demo(options.name, options.port, options.suite, options.hardened)
     acts: dict[str, Callable[[Demo], Any]] = {"up": up, "down": down, "facts": facts}
     if options.act == "prepare":
         prepare(chosen)

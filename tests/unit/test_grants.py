@@ -25,6 +25,8 @@ class System:
         self.account: list[str] = []
         self.path: list[str] = []
         self.turns = True
+        self.login: list[str] = []
+        self.allowed: bool | None = None
         self.asked: list[Any] = []
 
     def ensure(self, account: accounts.Account, run: accounts.Run, check: bool) -> list[str]:
@@ -38,12 +40,18 @@ class System:
         self.asked.append((path, content))
         return self.path
 
+    def allow(self, name: str, allowed: bool) -> list[str]:
+        assert name == "math101"
+        self.allowed = allowed
+        return self.login
+
 
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> System:
     found = System()
     monkeypatch.setattr(accounts, "ensure", found.ensure)
     monkeypatch.setattr(grants.nginx, "foretell", found.foretell)
+    monkeypatch.setattr(grants.logins, "foretell", found.allow)
     monkeypatch.setattr(grants.turns, "provided", lambda: found.turns)
     return found
 
@@ -54,10 +62,12 @@ def test_nothing_to_grant(system: System) -> None:
     assert account == accounts.Account("math101", 1234, "$y$hash", ("ssh-ed25519 AAAA",), "/srv/store")
     assert path == "/etc/nginx/ananke/locations.d/math101.conf"
     assert "location /math101/ {" in content
+    assert system.allowed is True
 
 
 def test_an_account_without_hubs_needs_no_path(system: System) -> None:
     assert grants.settled({**WANTED, "locations": [], "authorized_keys": None})
+    assert system.allowed is False
     (account,) = system.asked
     assert account.authorized_keys is None
 

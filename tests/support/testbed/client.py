@@ -103,7 +103,7 @@ class Client:
         line = ["ssh", "-F", "none", *keys, "-p", str(port), "-l", user or self.machine.ssh_user, *options]
         line += [text for setting in settings.items() for text in ("-o", "=".join(setting))]
         typed = self.machine.password if password == "" else password or ""
-        environment = self.typing(typed)
+        environment = typing(self.machine.directory, typed)
         return self.run(*("timeout", "30", *line, to, *command), check=False, env=environment, stdin=subprocess.DEVNULL)
 
     def address(self) -> str:
@@ -112,14 +112,6 @@ class Client:
         number = int(used.read_text()) if used.exists() else 0
         write_file(used, str(number + 1))
         return OTHERS[number % len(OTHERS)]
-
-    def typing(self, password: str) -> dict[str, str]:
-        """An environment in which OpenSSH's programs are typed this password, without a terminal."""
-        script = self.machine.directory / "askpass"
-        if not script.exists():
-            write_file(script, '#!/bin/sh\nprintf "%s\\n" "$TYPED"\n', 0o700)
-        asked = {"SSH_ASKPASS": str(script), "SSH_ASKPASS_REQUIRE": "force", "TYPED": password}
-        return {**os.environ, **asked}
 
     def attach(self) -> None:
         """Make the namespace and the link unless they are there; after a reboot the machine needs a new one."""
@@ -138,6 +130,19 @@ class Client:
             for address in (f"{MACHINE4}/24", f"{MACHINE6}/64"):
                 self.machine.exec("ip", "address", "add", address, "dev", INTERFACE, *_at_once(address))
             self.machine.exec("ip", "link", "set", INTERFACE, "up")
+
+
+def typing(folder: Path, password: str) -> dict[str, str]:
+    """An environment in which OpenSSH's programs are typed this password, without a terminal.
+
+    Args:
+        folder: Where the program is that types.
+        password: What it types.
+    """
+    program = folder / "askpass"
+    if not program.exists():
+        write_file(program, '#!/bin/sh\nprintf "%s\\n" "$TYPED"\n', 0o700)
+    return {**os.environ, "SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force", "TYPED": password}
 
 
 def _at_once(address: str) -> Sequence[str]:
