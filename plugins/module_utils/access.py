@@ -160,6 +160,11 @@ def begin(changes: t.Sequence[Change], token: str, timeout: int, run: Run) -> li
                 "ssh.socket listens in sshd's place, and knows nothing of sshd's ports: `systemctl disable --now ssh.socket` and"
                 " `systemctl enable --now ssh.service`, then run again; nothing was changed"
             )
+        if FIREWALL in (change.path for change in changes) and not _firewall_is_replaceable():
+            raise AccessError(
+                f"{FIREWALL} holds rules that are not ours: put them into firewall_rules, or into {FIREWALL_DIR}/NAME.nft as lines of the input"
+                " chain, remove the file, and run again; nothing was changed"
+            )
         _keep(changes, token)
         _arm(timeout, run)
         for change in changes:
@@ -238,6 +243,15 @@ def _of_firewall(changes: t.Sequence[Change]) -> bool:
 
 def _firewall_is_ours() -> bool:
     return f"\ntable {FIREWALL_TABLE}" in (files.read(FIREWALL) or "")
+
+
+def _firewall_is_replaceable() -> bool:
+    """Whether the file is ours, absent, or as Debian ships it: without a single rule."""
+    code = [line.partition("#")[0].split() for line in (files.read(FIREWALL) or "").splitlines()]
+    harmless = {"table", "chain", "type", "flush", "}"}
+    return _firewall_is_ours() or all(
+        words[0] in harmless and "policy" not in words and "drop" not in words for words in code if words
+    )
 
 
 def _firewall_files() -> list[str]:

@@ -152,6 +152,45 @@ def test_without_a_timer_nothing_is_written(root: Path) -> None:
     assert not Path(access.TRIAL).exists()
 
 
+DEBIAN = """\
+#!/usr/sbin/nft -f
+
+flush ruleset
+
+table inet filter {
+\tchain input {
+\t\ttype filter hook input priority filter;
+\t}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", DEBIAN, f"# ours\ntable {access.FIREWALL_TABLE} {{\n  chain input {{ tcp dport 1 accept\n}}}}\n"]
+)
+def test_a_firewall_without_rules_of_others_is_replaced(root: Path, text: str | None) -> None:
+    if text is not None:
+        Path(access.FIREWALL).write_text(text)
+    access.begin([access.Change(access.FIREWALL, "new\n")], "token", 10, Runs())
+    assert Path(access.FIREWALL).read_text() == "new\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DEBIAN.replace("filter;", "filter; policy drop;"),
+        DEBIAN.replace("\t\ttype", "\t\ttcp dport 22 accept\n\t\ttype"),
+        'include "/etc/my.nft"\n',
+    ],
+)
+def test_an_admin_s_own_firewall_is_not_overwritten(root: Path, text: str) -> None:
+    Path(access.FIREWALL).write_text(text)
+    with pytest.raises(access.AccessError, match=r"holds rules that are not ours.*firewall_rules.*nothing was changed"):
+        access.begin([access.Change(access.FIREWALL, "new\n")], "token", 10, Runs())
+    assert Path(access.FIREWALL).read_text() == text
+    assert not Path(access.TRIAL).exists()
+
+
 def test_the_script_puts_everything_back(root: Path) -> None:
     """The real script, on files of ours and without services."""
     changed, added = root / "etc/ssh/changed.conf", root / "etc/ssh/added.conf"
