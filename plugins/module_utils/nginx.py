@@ -10,6 +10,7 @@ twenty hubs that arrive together need only as many reloads as it takes.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import typing as t
 
@@ -43,6 +44,36 @@ Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
 
 class NginxError(Exception):
     """nginx refuses a configuration; nothing was changed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A folder as it is to be."""
+
+    path: str
+    mode: int = 0o755
+
+    def difference(self) -> list[str]:
+        """What has to be done to it, in words."""
+        if not os.path.isdir(self.path):
+            return [f"{self.path} made"]
+        return [f"mode of {self.path} changed"] if files.mode_of(self.path) != self.mode else []
+
+
+@dataclasses.dataclass(frozen=True)
+class Fragment:
+    """A file as it is to be."""
+
+    path: str
+    content: str | None = dataclasses.field(repr=False)
+    """None: it is not there."""
+    mode: int = 0o644
+
+    def difference(self) -> list[str]:
+        """What has to be done to it, in words."""
+        if self.content is None:
+            return [f"{self.path} removed"] if os.path.lexists(self.path) else []
+        return [f"{self.path} written"] if files.differs(self.path, self.content, self.mode) else []
 
 
 def location(name: str, path: str, port: int, upload_limit: str) -> str:
@@ -82,8 +113,15 @@ def pending() -> bool:
 
 def foretell(path: str, content: str | None, mode: int = 0o644) -> list[str]:
     """What :func:`apply` would do, in words, also where nginx is not installed yet."""
-    done = _difference(path, content, mode)
-    return [*done, RELOADED] if done or (os.path.isdir(CONF_DIR) and pending()) else []
+    return foretell_all([Fragment(path, content, mode)])
+
+
+def foretell_all(wanted: t.Sequence[Fragment], folders: t.Sequence[Folder] = ()) -> list[str]:
+    """What :func:`apply_all` would do, in words, also where nginx is not installed yet."""
+    made = [word for folder in folders for word in folder.difference()]
+    done = [word for fragment in wanted for word in fragment.difference()]
+    reload = done or (os.path.isdir(CONF_DIR) and pending())
+    return [*made, *done, RELOADED] if reload else made
 
 
 def apply(path: str, content: str | None, run: Run, mode: int = 0o644) -> list[str]:
@@ -91,33 +129,54 @@ def apply(path: str, content: str | None, run: Run, mode: int = 0o644) -> list[s
 
     :raises NginxError: nginx does not accept it; the old fragment is back and nginx was not touched
     """
+    return apply_all([Fragment(path, content, mode)], run)
+
+
+def apply_all(wanted: t.Sequence[Fragment], run: Run, folders: t.Sequence[Folder] = ()) -> list[str]:
+    """The same with several fragments that only make sense together, and folders that must be there.
+
+    :raises NginxError: nginx does not accept them; the old fragments are back and nginx was not touched
+    """
     with files.lock("nginx"):
-        before = files.read(path)
-        done = _difference(path, content, mode)
-        if done:
-            files.restore(path, content, mode)
-        elif not pending():
-            return done
+        made = [word for folder in folders for word in _make(folder)]
+        changes = [fragment for fragment in wanted if fragment.difference()]
+        if not changes and not pending():
+            return made
+        done = [word for fragment in changes for word in fragment.difference()]
+        before = [dataclasses.replace(one, content=files.read(one.path), mode=_mode(one)) for one in changes]
+        _put(changes)
         status, output = run(["nginx", "-t", "-q"])
         if status:
-            files.restore(path, before, mode)
-            raise NginxError(f"nginx refuses {path}, the old state is back: {output.strip()}")
+            _put(before)
+            paths = ", ".join(fragment.path for fragment in changes or wanted)
+            raise NginxError(f"nginx refuses {paths}, the old state is back: {output.strip()}")
         if _nginx_pid():
             status, output = run(["systemctl", "reload", "nginx.service"])
         else:
             status, output = run(["systemctl", "start", "nginx.service"])
         if status:
             raise NginxError(f"nginx does not reload: {output.strip()}; see journalctl --unit nginx")
-        done.append(RELOADED)
         files.write(APPLIED, files.digest(fragments()), 0o644)
+    return [*made, *done, RELOADED]
+
+
+def _make(folder: Folder) -> list[str]:
+    done = folder.difference()
+    if done:
+        os.makedirs(folder.path, exist_ok=True)
+        os.chmod(folder.path, folder.mode)
     return done
 
 
-def _difference(path: str, content: str | None, mode: int) -> list[str]:
-    """What has to be done to the file, in words."""
-    if content is None:
-        return [f"{path} removed"] if os.path.lexists(path) else []
-    return [f"{path} written"] if files.differs(path, content, mode) else []
+def _put(wanted: t.Sequence[Fragment]) -> None:
+    for fragment in wanted:
+        files.restore(fragment.path, fragment.content, fragment.mode)
+
+
+def _mode(fragment: Fragment) -> int:
+    """The mode to restore: that of the plain file that is there now."""
+    plain = os.path.isfile(fragment.path) and not os.path.islink(fragment.path)
+    return (files.mode_of(fragment.path) or fragment.mode) if plain else fragment.mode
 
 
 def _nginx_pid() -> str:
