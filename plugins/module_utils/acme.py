@@ -12,6 +12,7 @@ import typing as t
 
 LIVE = "/etc/letsencrypt/live"
 RENEWAL = "/etc/letsencrypt/renewal"
+ACCOUNTS = "/etc/letsencrypt/accounts"
 LOG = "/var/log/letsencrypt/letsencrypt.log"
 
 MISSING = "there is none yet"
@@ -20,6 +21,7 @@ DUE = "its renewal is overdue"
 OTHER_HOSTS = "it is for other names"
 OTHER_DIRECTORY = "it is from another server"
 OTHER_SETTINGS = "its renewal is set up otherwise"
+OTHER_ADDRESS = "the server knows another address of yours"
 
 REMEDIES = (
     (
@@ -39,6 +41,10 @@ REMEDIES = (
         r"externalAccountRequired|[Ee]xternal [Aa]ccount [Bb]inding|EAB",
         "the server wants to know whose account this is, or does not know what it was told: set reverse_proxy_acme_eab_key_id and"
         " reverse_proxy_acme_eab_key to what the server's operator gave you",
+    ),
+    (
+        r"accountDoesNotExist",
+        "the server has forgotten its accounts: remove the one below /etc/letsencrypt/accounts on the machine, and run again",
     ),
     (r"rejectedIdentifier", "the server issues no certificates for that name: correct reverse_proxy_acme_names"),
     (

@@ -95,10 +95,12 @@ commands:
 
 import contextlib
 import datetime
+import glob
 import json
 import os
 import tempfile
 import typing as t
+import urllib.parse
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import acme, files
@@ -106,6 +108,12 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import 
 
 NOTE = "/etc/letsencrypt/ananke-{name}.json"
 """Which address the server was told last; certbot does not keep it."""
+
+
+def has_account(directory: str) -> bool:
+    """Whether certbot is known to the server."""
+    address = urllib.parse.urlsplit(directory)
+    return bool(glob.glob(f"{acme.ACCOUNTS}/{glob.escape(address.netloc + address.path)}/*/regr.json"))
 
 
 def find(name: str, commands: Commands) -> acme.Found | None:
@@ -148,25 +156,26 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = {**module.params}
-    environment = {"REQUESTS_CA_BUNDLE": given.pop("ca")}
+    authority = given.pop("ca")
     wanted = acme.Wanted(**given)
     commands = Commands(module)
     found = find(wanted.name, commands)
     because = acme.reasons(wanted, found, datetime.datetime.now(datetime.UTC))
     note = NOTE.format(name=wanted.name)
     told = json.dumps({"directory": wanted.directory, "email": wanted.email}) + "\n"
-    new_address = not because and files.read(note) != told
-    if new_address:
-        because.append("the server knows another address")
+    acts = ["certonly"] if because else []
+    if has_account(wanted.directory) and files.read(note) != told:
+        acts.insert(0, "update_account")
+        because.append(acme.OTHER_ADDRESS)
 
-    if because and not module.check_mode:
+    if acts and not module.check_mode:
         os.makedirs(wanted.webroot, exist_ok=True)
+        trust = {"REQUESTS_CA_BUNDLE": authority} if authority else {}
         with settings_file(acme.settings(wanted, because), module.tmpdir) as path:
-            act = "update_account" if new_address else "certonly"
-            environment = environment if environment["REQUESTS_CA_BUNDLE"] else {}
-            status, output = commands.status(["certbot", act, "--config", path], environment=environment)
-        if status:
-            module.fail_json(msg=acme.explain(wanted, output), reasons=because, commands=commands.run)
+            for act in acts:
+                status, output = commands.status(["certbot", act, "--config", path], environment=trust)
+                if status:
+                    module.fail_json(msg=acme.explain(wanted, output), reasons=because, commands=commands.run)
         files.write(note, told, 0o644)
     module.exit_json(changed=bool(because), reasons=because, commands=commands.run)
 

@@ -145,3 +145,31 @@ def test_location() -> None:
     assert "proxy_pass http://127.0.0.1:8101;" in text
     assert "client_max_body_size 2g;" in text
     assert "location = " not in nginx.location("only", "/", 8101, "0")
+
+
+def test_files_that_belong_together_come_together_or_not_at_all(server: FakeNginx, tmp_path: Path) -> None:
+    paths = {name: str(server.folder / name) for name in ("a.conf", "b.conf", "old.conf")}
+    folder = tmp_path / "conf/tls"
+    first = [nginx.Fragment(paths["a.conf"], "one"), nginx.Fragment(paths["old.conf"], "old")]
+    assert nginx.apply_all(first, server, [nginx.Folder(str(folder), 0o700)]) == [
+        f"{folder} made",
+        f"{paths['a.conf']} written",
+        f"{paths['old.conf']} written",
+        "nginx reloaded",
+    ]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    loaded = dict(server.loaded)
+    bad = [
+        nginx.Fragment(paths["old.conf"], None),
+        nginx.Fragment(paths["a.conf"], "two", 0o600),
+        nginx.Fragment(paths["b.conf"], "broken"),
+    ]
+    with pytest.raises(nginx.NginxError, match=r"nginx refuses .*a\.conf.*unknown directive"):
+        nginx.apply_all(bad, server)
+    assert {path: Path(path).read_text() for path in nginx.fragments()} == loaded
+    assert Path(paths["a.conf"]).stat().st_mode & 0o777 == 0o644
+    good = [*bad[:2], nginx.Fragment(paths["b.conf"], "two")]
+    assert nginx.foretell_all(good) == nginx.apply_all(good, server)
+    assert server.loaded == {paths["a.conf"]: "two", paths["b.conf"]: "two"}
+    assert nginx.foretell_all(good) == []
+    assert server.reloads == 2
