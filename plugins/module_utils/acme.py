@@ -25,7 +25,7 @@ OTHER_ADDRESS = "the server knows another address of yours"
 
 REMEDIES = (
     (
-        r"Type:\s+dns",
+        r"Type:\s+dns|could not resolve|NXDOMAIN",
         "let the name's A and AAAA records point to this machine; the server asks the public name servers, and a new record needs its time",
     ),
     (
