@@ -126,7 +126,10 @@ def test_a_name_that_cannot_be_validated() -> None:
     ("output", "remedy"),
     [
         ("Domain: a\n  Type:   unauthorized\n  Detail: 404", "on port 80 under that name"),
-        ("Domain: a\n  Type:   connection\n  Detail: could not resolve URL", "A and AAAA records point to this machine"),
+        (
+            "Domain: a\n  Type:   connection\n  Detail: could not resolve URL",
+            "A and AAAA records point to this machine",
+        ),
         ("Domain: a\n  Type:   connection\n  Detail: Timeout during connect", "on port 80 under that name"),
         ("An unexpected error occurred:\ntoo many certificates (5) already issued", "its staging directory"),
         ("urn:ietf:params:acme:error:externalAccountRequired", "reverse_proxy_acme_eab_key_id"),
