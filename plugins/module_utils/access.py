@@ -37,6 +37,7 @@ SCRIPT = f"""\
 # Managed by ananke.jupyterhub
 # Takes back a change of SSH or of the firewall that no login has confirmed.
 set -u
+export LC_ALL=C
 mkdir -p {files.RUN_DIR}
 exec 9>{files.RUN_DIR}/access.lock && flock 9
 cd {TRIAL} 2>/dev/null || exit 0
@@ -52,7 +53,8 @@ if grep -qs '^table {FIREWALL_TABLE}' {FIREWALL}; then
 elif {NFT} list table {FIREWALL_TABLE} >/dev/null 2>&1; then
     {NFT} delete table {FIREWALL_TABLE}
 fi
-rm -f {FIREWALL_LOADED} {logins.APPLIED}
+sha256sum {FIREWALL} {FIREWALL_DIR}/*.nft >{FIREWALL_LOADED} 2>/dev/null
+sha256sum {logins.DIRECTORY}/* >{logins.APPLIED} 2>/dev/null
 systemctl --no-block reload-or-restart ssh.service
 rm -rf {STATE_DIR}/restored
 mv {TRIAL} {STATE_DIR}/restored
@@ -318,7 +320,7 @@ def _activate(changes: t.Sequence[Change], run: Run) -> str:
         status, output = run([NFT, "--file", FIREWALL])
         if status:
             return f"the firewall does not load: {output.strip()}"
-        files.write(FIREWALL_LOADED, files.digest(_firewall_files()), 0o644)
+        files.write(FIREWALL_LOADED, files.digests(_firewall_files()), 0o644)
     if not _of_sshd(changes):
         return ""
     ports = [int(line.split()[1]) for line in run([SSHD, "-T"])[1].splitlines() if line.startswith("port ")]

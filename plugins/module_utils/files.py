@@ -58,23 +58,23 @@ def write(path: str, content: str, mode: int) -> None:
         raise
 
 
-def digest(paths: t.Sequence[str]) -> str:
-    """One digest over names and contents of these files."""
-    total = hashlib.sha256()
+def digests(paths: t.Sequence[str]) -> str:
+    """Digests of these files, as sha256sum prints them."""
+    lines = []
     for path in paths:
         with open(path, "rb") as stream:
-            total.update(f"{path}\0".encode() + hashlib.sha256(stream.read()).digest())
-    return total.hexdigest()
+            lines.append(f"{hashlib.sha256(stream.read()).hexdigest()}  {path}\n")
+    return "".join(lines)
 
 
 def stale(note: str, paths: t.Sequence[str]) -> bool:
     """Whether a service that starts at boot works with other files than these.
 
-    :param note: where the digest of what it was last given is noted; gone after a boot, which gives it what is there
+    :param note: where the digests of what it was last given are noted; gone after a boot, which gives it what is there
     """
     noted = read(note)
     if noted is not None:
-        return noted != digest(paths)
+        return noted != digests(paths)
     booted = os.stat("/proc/1").st_ctime
     return any(os.stat(path).st_ctime > booted for path in paths)
 

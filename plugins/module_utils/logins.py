@@ -61,7 +61,7 @@ def apply(name: str, allowed: bool, run: Run) -> list[str]:
 def note() -> None:
     """Note what sshd has read now."""
     if os.path.isdir(DIRECTORY):
-        files.write(APPLIED, files.digest(_paths()), 0o644)
+        files.write(APPLIED, files.digests(_paths()), 0o644)
 
 
 def _path(name: str) -> str:

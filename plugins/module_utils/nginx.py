@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """nginx fragments that many runs write side by side: validated, serialised, and no reload is ever lost.
 
-After every reload the digest of all fragments is noted in /run; whoever finds another digest there
+After every reload the digests of all fragments are noted in /run; whoever finds others there
 reloads. So a run that was killed between writing and reloading is made good by the next one, and
 twenty hubs that arrive together need only as many reloads as it takes.
 """
@@ -102,7 +102,7 @@ def fragments(directory: str = CONF_DIR) -> list[str]:
 def pending() -> bool:
     """Whether nginx runs with something else than what is on disk."""
     paths = fragments()
-    if files.read(APPLIED) == files.digest(paths):
+    if files.read(APPLIED) == files.digests(paths):
         return False
     try:
         started = os.stat(PID_FILE).st_mtime
@@ -156,7 +156,7 @@ def apply_all(wanted: t.Sequence[Fragment], run: Run, folders: t.Sequence[Folder
             status, output = run(["systemctl", "start", "nginx.service"])
         if status:
             raise NginxError(f"nginx does not reload: {output.strip()}; see journalctl --unit nginx")
-        files.write(APPLIED, files.digest(fragments()), 0o644)
+        files.write(APPLIED, files.digests(fragments()), 0o644)
     return [*made, *done, RELOADED]
 
 

@@ -93,11 +93,6 @@ class Machine:
             raise TestbedError(f"machine {self.name}: over ssh ({result.returncode}): {shown}")
         return result
 
-    def greets(self) -> bool:
-        """Tell whether sshd answers, where the machine was installed with it or where the role ssh has moved it."""
-        ports = (self.ssh_port, self.published.get(HARDENED, 0))
-        return any(_greets(self.ssh_host, port, self.ssh_timeout) for port in ports if port)
-
     def exec(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a program as root on the machine, past SSH.
 
@@ -128,15 +123,6 @@ class Machine:
 def directory(name: str) -> Path:
     """Return the folder of what is written about a machine."""
     return MACHINES / name
-
-
-def _greets(host: str, port: int, timeout: int) -> bool:
-    """Tell whether an SSH daemon is what answers there."""
-    try:
-        with socket.create_connection((host, port), timeout) as connection:
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
 
 
 def check_name(name: str) -> None:
@@ -312,7 +298,7 @@ def wait_for_systemd(machine: Machine) -> None:
 
 
 def settle(machine: Machine) -> None:
-    """Wait until the machine has booted, nothing has failed on it and the host admin can log in.
+    """Wait until the machine has booted, nothing has failed on it and sshd listens.
 
     Raises:
         TestbedError: a unit failed, or it took too long.
@@ -325,7 +311,11 @@ def settle(machine: Machine) -> None:
         failed = machine.exec("systemctl", "list-units", "--failed", "--plain", "--no-legend", check=False).stdout
         jobs = machine.exec("systemctl", "list-jobs", "--plain", "--no-legend", check=False).stdout
         raise TestbedError(f"machine {machine.name} is {state.stdout.strip() or 'down'}: {failed.strip()}\n{jobs}")
-    wait_until("sshd", machine, machine.greets)
+
+    def listens() -> bool:
+        return machine.exec("systemctl", "is-active", "--quiet", "ssh.service", check=False).returncode == 0
+
+    wait_until("sshd", machine, listens)
 
 
 def authorise(machine: Machine) -> None:
