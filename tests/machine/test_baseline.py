@@ -52,7 +52,7 @@ def test_the_journal_outlives_its_service_and_is_bounded(machine: Machine) -> No
     kept = machine.exec("journalctl", "--directory=/var/log/journal", "--identifier=baseline-probe", "--output=cat")
     assert said in kept.stdout.splitlines()
     started = machine.exec("journalctl", "--unit=systemd-journald.service", "--grep=System Journal", "--output=cat")
-    assert re.search(r"System Journal \(/var/log/journal/.*\) is .*, max 1G", started.stdout.splitlines()[-1])
+    assert re.search(r"System Journal \(/var/log/journal/.*\) is .*, max 1(\.0)?G", started.stdout.splitlines()[-1])
 
 
 def modes(machine: Machine, *paths: str) -> list[str]:
