@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from testbed.client import MACHINE4, OTHERS, Client
+from testbed.client import CONTROLLER, MACHINE4, Client
 
-ADDRESS = OTHERS[0]
+ADDRESS = CONTROLLER
 PORT, MANAGEMENT, DNS, NAMES = 14000, 15000, 8053, 8055
 EAB_KEY_ID, EAB_KEY = "course-hubs", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 

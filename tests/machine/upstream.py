@@ -11,7 +11,8 @@ class Upstream(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Upgrade, or say hello."""
-        if self.headers.get("Upgrade") != "websocket":
+        # as real WebSocket servers do, it upgrades nothing older
+        if self.headers.get("Upgrade") != "websocket" or self.request_version != "HTTP/1.1":
             self.answer(self.headers.get("X-Forwarded-Proto", ""))
             return
         self.send_response(101)
