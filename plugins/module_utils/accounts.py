@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import pwd
+import socket
 import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
@@ -139,9 +140,8 @@ def own_files(account: Account, home: str) -> dict[str, tuple[str, int]]:
     return wanted
 
 
-def ensure(account: Account, run: Run, check: bool) -> list[str]:
-    """Bring the account to the wanted state and return what was (with ``check``: would be) done, in words."""
-    done: list[str] = []
+def create(account: Account, run: Run, check: bool) -> list[str]:
+    """See that the account exists, with a home; returns what was (with ``check``: would be) done, in words."""
     entry = lookup(account.name)
     if entry is not None and entry.pw_uid < FIRST_UID:
         raise AccountError(
@@ -152,19 +152,29 @@ def ensure(account: Account, run: Run, check: bool) -> list[str]:
             f"account {account.name} has UID {entry.pw_uid}, not {account.uid}: files would lose their owner;"
             " remove container_admin_uid or choose another name"
         )
-    if entry is None:
-        done.append(f"account {account.name} created")
-        if not check:
-            command = ["useradd", "--create-home", "--shell", "/bin/bash", "--comment", "container admin"]
-            if account.uid is not None:
-                command += ["--uid", str(account.uid)]
-            run([*command, account.name])
-            entry = lookup(account.name)
-    done += _ensure_ids(account.name, run, check)
+    if entry is not None:
+        return []
+    if not check:
+        command = ["useradd", "--create-home", "--shell", "/bin/bash", "--comment", "container admin"]
+        if account.uid is not None:
+            command += ["--uid", str(account.uid)]
+        run([*command, account.name])
+    return [f"account {account.name} created"]
+
+
+def furnish(account: Account, run: Run, check: bool, home_there: bool = True) -> list[str]:
+    """Bring all else of the account to the wanted state; returns what was (with ``check``: would be) done, in words.
+
+    :param home_there: with ``check``, whether the files of the home can be seen already
+    """
+    entry = lookup(account.name)
+    done = _ensure_ids(account.name, run, check)
     done += _ensure_password(account, run, check)
     done += _ensure_manager(account.name, entry, run, check)
     if entry is None:
         return [*done, "files of the home written"]
+    if not home_there:
+        return done
     if files.mode_of(entry.pw_dir) != HOME_MODE:
         done.append(f"mode of {entry.pw_dir} set to {HOME_MODE:04o}")
         if not check:
@@ -182,11 +192,17 @@ def _ensure_manager(name: str, entry: pwd.struct_passwd | None, run: Run, check:
         done.append("lingering enabled")
         if not check:
             run(["loginctl", "enable-linger", name])
-    if entry is not None and not os.path.exists(f"/run/user/{entry.pw_uid}/systemd/private"):
+    if entry is not None and not manager_runs(f"/run/user/{entry.pw_uid}/systemd/private"):
         done.append("systemd manager started")
         if not check:
             run(["systemctl", "start", f"user@{entry.pw_uid}.service"])
     return done
+
+
+def manager_runs(path: str) -> bool:
+    """Whether a systemd manager listens at this socket; one that was stopped leaves the socket behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return client.connect_ex(path) == 0
 
 
 def _ensure_ids(name: str, run: Run, check: bool) -> list[str]:

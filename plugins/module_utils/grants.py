@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, logins, nginx, turns
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, homes, logins, nginx, turns
 
 LOCATION: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
@@ -25,6 +25,8 @@ OPTIONS: dict[str, t.Any] = {
     "password_hash": {"type": "str", "no_log": True},
     "authorized_keys": {"type": "list", "elements": "str", "no_log": False},
     "store": {"type": "path"},
+    "home_size": {"type": "bytes"},
+    "home_offline": {"type": "bool", "default": False},
     "locations": {"type": "list", "elements": "dict", "default": [], "options": LOCATION},
 }
 """Argument spec of one container admin and its hubs' public paths."""
@@ -41,8 +43,14 @@ def grant(wanted: Wanted, checked: accounts.Run, run: nginx.Run) -> list[str]:
     :raises LoginError: sshd refuses that the account logs in
     :raises NginxError: nginx refuses a path, or is not set up
     """
+    account = _account(wanted)
     with files.lock("accounts"):
-        done = accounts.ensure(_account(wanted), checked, check=False)
+        done = accounts.create(account, checked, check=False)
+    if wanted["home_size"] is not None:
+        with files.lock(f"home-{account.name}"):  # copying a home may take long, and others need not wait for it
+            done += homes.ensure(_home(wanted), run, check=False)
+    with files.lock("accounts"):
+        done += accounts.furnish(account, checked, check=False)
         turns.provide()
     done += logins.apply(wanted["name"], bool(wanted["authorized_keys"]), run)
     for path, content in _fragments(wanted):
@@ -59,7 +67,17 @@ def foretell(wanted: Wanted) -> list[str]:
 
     :raises AccountError: the account cannot be as it is wanted
     """
-    done = accounts.ensure(_account(wanted), _never, check=True)
+    account = _account(wanted)
+    done = accounts.create(account, _never, check=True)
+    hidden = False
+    if wanted["home_size"] is not None:
+        if accounts.lookup(account.name) is None:
+            done.append(f"home on an image of {homes.shown(wanted['home_size'])} made")
+        else:
+            home = _home(wanted)
+            done += homes.ensure(home, _never, check=True)
+            hidden = homes.hidden(home)
+    done += accounts.furnish(account, _never, check=True, home_there=not hidden)
     done += logins.foretell(wanted["name"], bool(wanted["authorized_keys"]))
     for path, content in _fragments(wanted):
         done += nginx.foretell(path, content)
@@ -85,6 +103,13 @@ def _account(wanted: Wanted) -> accounts.Account:
     )
 
 
+def _home(wanted: Wanted) -> homes.Home:
+    entry = accounts.lookup(wanted["name"])
+    if entry is None:
+        raise accounts.AccountError(f"account {wanted['name']} went away during the run: run again")
+    return homes.wanted(entry, wanted["home_size"], wanted["home_offline"])
+
+
 def _fragments(wanted: Wanted) -> list[tuple[str, str]]:
     """Path and content of nginx's fragment for each public path."""
     return [
@@ -96,5 +121,5 @@ def _fragments(wanted: Wanted) -> list[tuple[str, str]]:
     ]
 
 
-def _never(argv: t.Sequence[str], stdin: str | None = None) -> str:
+def _never(argv: t.Sequence[str], stdin: str | None = None) -> t.NoReturn:
     raise AssertionError(f"a look at the machine wanted to run {argv[0]}")

@@ -16,6 +16,8 @@ description:
     lingering, password hash, authorised keys, a home with mode 0750 and a C(storage.conf) that names the shared image store.
   - Grants public paths of the machine's nginx to hubs of that account. A fragment is validated with the whole configuration before nginx
     reloads; runs side by side wait for each other.
+  - Where wanted, puts the home onto a file system image of its own with C(nosuid) and C(nodev), mounted by a systemd unit without which the account's
+    systemd manager does not start. A home that holds files is not moved unasked.
   - Provides the turns that starting hubs take, so that no more start at once than the machine's CPUs start well.
   - All of it is one module execution, and without changes it starts no process.
   - Must run as root.
@@ -47,6 +49,19 @@ options:
   store:
     description: Path of the shared image store. If not given, the account's C(storage.conf) is left alone.
     type: path
+  home_size:
+    description:
+      - Size of the home, which is then a file system on a sparse image of its own in C(/var/lib/ananke/homes), such as V(50G). It is rounded
+        down to whole 128 MiB; the smallest is V(256M).
+      - A larger size than before enlarges the file system, while it is in use if the kernel does that. A smaller one is refused.
+      - If not given, the home stays as it is.
+    type: bytes
+  home_offline:
+    description:
+      - Whether the account's hubs may be stopped to move a home that holds files onto an image, or to enlarge one where the kernel does not do
+        that while it is in use. Without it both are refused, with a message.
+    type: bool
+    default: false
   locations:
     description: Public paths that nginx hands to hubs of this account.
     type: list
@@ -112,6 +127,7 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
     accounts,
     commands,
     grants,
+    homes,
     logins,
     nginx,
     sockets,
@@ -143,6 +159,9 @@ def main() -> None:
         done = grants.foretell(wanted) if module.check_mode else grants.grant(wanted, ran.checked, ran.status)
     except (accounts.AccountError, logins.LoginError, nginx.NginxError) as error:
         module.fail_json(msg=str(error), commands=ran.run)
+    warning = homes.overcommitted() if wanted["home_size"] is not None and done and not module.check_mode else None
+    if warning:
+        module.warn(warning)
     module.exit_json(
         changed=bool(done), actions=done, commands=ran.run, exists=accounts.lookup(wanted["name"]) is not None
     )

@@ -63,6 +63,13 @@ options:
           store:
             description: Path of the shared image store.
             type: path
+          home_size:
+            description: Size of the home's own file system image, such as V(50G).
+            type: bytes
+          home_offline:
+            description: Whether hubs may be stopped to change the home. A look does not heed it.
+            type: bool
+            default: false
           locations:
             description: Public paths that nginx hands to hubs of this account.
             type: list

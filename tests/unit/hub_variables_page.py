@@ -43,7 +43,13 @@ SECTIONS = (
     (
         "The account that owns the container",
         "container_admin",
-        ("container_admin_uid", "container_admin_password_hash", "container_admin_authorized_keys"),
+        (
+            "container_admin_uid",
+            "container_admin_password_hash",
+            "container_admin_authorized_keys",
+            "container_admin_home_size",
+            "container_admin_home_offline",
+        ),
     ),
 )
 

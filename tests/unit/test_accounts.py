@@ -39,15 +39,16 @@ def test_a_password_never_shows() -> None:
 
 def test_system_accounts_are_refused() -> None:
     with pytest.raises(accounts.AccountError, match="system account"):
-        accounts.ensure(accounts.Account(name="daemon"), run=lambda *_a, **_k: "", check=True)
+        accounts.create(accounts.Account(name="daemon"), run=lambda *_a, **_k: "", check=True)
 
 
 def test_check_mode_says_what_a_new_account_gets() -> None:
     def run(*_arguments: object, **_options: object) -> str:
         raise AssertionError("check mode ran a command")
 
-    done = accounts.ensure(accounts.Account(name="nobody-has-this-name", password_hash="x"), run=run, check=True)  # noqa: S106
-    assert done[0] == "account nobody-has-this-name created"
+    account = accounts.Account(name="nobody-has-this-name", password_hash="x")  # noqa: S106
+    assert accounts.create(account, run=run, check=True) == ["account nobody-has-this-name created"]
+    done = accounts.furnish(account, run=run, check=True)
     assert "lingering enabled" in done
     assert "password set" in done
 

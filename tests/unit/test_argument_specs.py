@@ -70,7 +70,7 @@ def test_defaults_are_of_their_types(role: str) -> None:
 
 
 def test_checks_cover_exactly_the_variables_of_a_hub() -> None:
-    account = {"container_admin_uid", "container_admin_password_hash", "container_admin_authorized_keys"}
+    account = {f"container_admin_{name}" for name in ("uid", "password_hash", "authorized_keys", "home_size")}
     assert account <= set(specs("container_admin"))
     assert set(VARIABLES) == {*specs("hub"), *specs("hub_lti"), *account}
 

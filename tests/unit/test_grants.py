@@ -14,6 +14,8 @@ WANTED: dict[str, Any] = {
     "password_hash": "$y$hash",
     "authorized_keys": ["ssh-ed25519 AAAA"],
     "store": "/srv/store",
+    "home_size": None,
+    "home_offline": False,
     "locations": [{"name": "math101", "path": "/math101/", "port": 8101, "upload_limit": "1g"}],
 }
 
@@ -29,7 +31,14 @@ class System:
         self.allowed: bool | None = None
         self.asked: list[Any] = []
 
-    def ensure(self, account: accounts.Account, run: accounts.Run, check: bool) -> list[str]:
+    def create(self, _account: accounts.Account, run: accounts.Run, check: bool) -> list[str]:
+        assert check, "a look must not change anything"
+        with pytest.raises(AssertionError):
+            run(["useradd"])
+        return []
+
+    def furnish(self, account: accounts.Account, run: accounts.Run, check: bool, home_there: bool) -> list[str]:
+        self.home_there = home_there
         assert check, "a look must not change anything"
         with pytest.raises(AssertionError):
             run(["useradd"])
@@ -49,7 +58,8 @@ class System:
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> System:
     found = System()
-    monkeypatch.setattr(accounts, "ensure", found.ensure)
+    monkeypatch.setattr(accounts, "create", found.create)
+    monkeypatch.setattr(accounts, "furnish", found.furnish)
     monkeypatch.setattr(grants.nginx, "foretell", found.foretell)
     monkeypatch.setattr(grants.logins, "foretell", found.allow)
     monkeypatch.setattr(grants.turns, "provided", lambda: found.turns)
@@ -92,5 +102,23 @@ def test_what_cannot_be_granted_is_for_its_own_task_to_refuse(system: System, mo
     def refuse(*_arguments: Any, **_options: Any) -> list[str]:
         raise accounts.AccountError("account math101 has another UID")
 
-    monkeypatch.setattr(accounts, "ensure", refuse)
+    monkeypatch.setattr(accounts, "create", refuse)
     assert not grants.settled(WANTED)
+
+
+def test_a_home_that_differs(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+    there = {**WANTED, "name": "daemon", "home_size": 2**30}
+    monkeypatch.setattr(
+        grants.homes, "ensure", lambda home, _run, check: looked.append((home.size, check)) or ["home mounted"]
+    )
+    monkeypatch.setattr(grants.homes, "hidden", lambda _home: True)
+    assert not grants.settled(there)
+    assert looked == [(2**30, True)]
+    assert not system.home_there
+
+
+def test_without_a_size_nothing_of_the_home_is_looked_at(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grants.homes, "ensure", lambda *_arguments, **_options: pytest.fail("the home was looked at"))
+    assert grants.settled(WANTED)
+    assert system.home_there

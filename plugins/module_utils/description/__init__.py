@@ -194,10 +194,16 @@ VARIABLES: dict[str, checks.Check] = {
     "container_admin_authorized_keys": checks.optional(
         checks.listing(checks.public_key, "Write a list of public SSH keys")
     ),
+    "container_admin_home_size": checks.optional(checks.size(256 * _M, 64 * _T, "50G")),
 }
 
 #: What the hubs of one account must agree on.
-_ACCOUNT_VARIABLES = ("container_admin_uid", "container_admin_password_hash", "container_admin_authorized_keys")
+_ACCOUNT_VARIABLES = (
+    "container_admin_uid",
+    "container_admin_password_hash",
+    "container_admin_authorized_keys",
+    "container_admin_home_size",
+)
 
 #: Names that people know from elsewhere and that do nothing here.
 _REFUSED = {
@@ -224,7 +230,7 @@ class Outline(NamedTuple):
     port: Optional[int]
     path: Optional[str]
     container_admin: Optional[str] = None
-    account: tuple[Any, ...] = (None, None, None)
+    account: tuple[Any, ...] = (None,) * 4
 
 
 def _read(path: str) -> str:

@@ -1,0 +1,124 @@
+"""An account with a home on a file system image, and something that writes there: for test machines and virtual ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from testbed.common import BUILD, REPOSITORY
+
+NAME = "homer"
+IMAGE = f"/var/lib/ananke/homes/{NAME}.img"
+# One that writes as fast as the disk does: it is stopped with its account, like a hub, and comes back with it.
+WRITER = """
+import hashlib, os, time
+os.makedirs("load", exist_ok=True)
+number = len(os.listdir("load"))
+with open("sums", "a") as sums:
+    while True:
+        number += 1
+        data = os.urandom(100_000)
+        with open(f"load/{number}", "wb") as stream:
+            stream.write(data)
+            os.fsync(stream.fileno())
+        sums.write(f"{hashlib.sha256(data).hexdigest()}  load/{number}\\n")
+        sums.flush()
+        os.fsync(sums.fileno())
+        time.sleep(0.02)
+"""
+SERVICE = """
+[Service]
+ExecStart=/usr/bin/python3 %h/writer.py
+WorkingDirectory=%h
+[Install]
+WantedBy=default.target
+"""
+
+
+class Machine(Protocol):
+    """A test machine, or a virtual one."""
+
+    def exec(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a program as root."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The account, as the module `container_admin` sees to it."""
+
+    machine: Machine
+    host: str
+    """The machine's inventory host."""
+    inventory: Path
+
+    def grant(self, *sizes: str, check: bool = False, offline: bool = False) -> list[dict[str, Any]]:
+        """Results of the module, one for each size; ends at the first failure."""
+        options = {"name": NAME, "home_size": "{{ item }}", "home_offline": offline}
+        task = {"ananke.jupyterhub.container_admin": options, "loop": list(sizes), "become": True}
+        play = [{"hosts": self.host, "gather_facts": False, "tasks": [task]}]
+        folder = BUILD / "homes"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "play.yml").write_text(yaml.safe_dump(play))
+        done = subprocess.run(
+            ["ansible-playbook", "-i", str(self.inventory), str(folder / "play.yml")] + ["--check"] * check,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+                "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
+        )
+        result = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"][0]["tasks"][0]["hosts"][self.host]
+        found: list[dict[str, Any]] = result["results"]
+        return found
+
+    def one(self, size: str, check: bool = False, offline: bool = False) -> dict[str, Any]:
+        """The same for one size."""
+        return self.grant(size, check=check, offline=offline)[0]
+
+    def run(self, script: str, check: bool = True) -> str:
+        """Output of a shell's script as root, past SSH."""
+        return self.machine.exec("sh", "-c", script, check=check).stdout
+
+    def own(self, script: str) -> str:
+        """The same as the account, with its systemd manager."""
+        bus = "export XDG_RUNTIME_DIR=/run/user/$(id -u)"
+        return self.machine.exec("runuser", "-u", NAME, "--", "sh", "-c", f"{bus}; cd; {script}").stdout
+
+    def start_writing(self) -> None:
+        """Start the writer, and see that it starts with the account."""
+        folder = f"/home/{NAME}/.config/systemd/user"
+        self.own(f"mkdir -p {folder}")
+        self.machine.exec("tee", f"/home/{NAME}/writer.py", input=WRITER)
+        self.machine.exec("tee", f"{folder}/writer.service", input=SERVICE)
+        self.own("systemctl --user daemon-reload; systemctl --user enable --now writer.service")
+
+    def nothing_lost(self) -> None:
+        """The writer still runs; stop it, and compare all that it wrote with its checksums."""
+        self.own("systemctl --user is-active writer.service && systemctl --user stop writer.service")
+        assert int(self.own("wc -l <sums")) > 20
+        self.own("sha256sum --quiet --check sums")
+
+    def remove(self) -> None:
+        """As if it had never been."""
+        self.run(
+            f"""
+            systemctl stop user@$(id -u {NAME}).service user-runtime-dir@$(id -u {NAME}).service home-{NAME}.mount
+            rm -f /usr/local/sbin/* /var/lib/systemd/linger/{NAME} /etc/systemd/system/user@$(id -u {NAME}).service.d/*
+            systemctl disable home-{NAME}.mount
+            umount /run/ananke/homes/{NAME}
+            userdel --remove {NAME}
+            rm -rf {IMAGE}* /etc/systemd/system/home-{NAME}.mount /home/.{NAME}.before-image /home/{NAME}
+            systemctl daemon-reload; systemctl reset-failed
+            """,
+            check=False,
+        )
