@@ -36,10 +36,12 @@ PATIENCE = 10.0
 """Seconds until the kernel lets go of an image after it was unmounted."""
 AGAIN = "ansible-playbook ananke.jupyterhub.grow --limit HUB --extra-vars container_admin_home_offline=true"
 
+# Without a limit of starts: logins while the image is away, or enlargements one after the other, must not use it up.
 MOUNT = """\
 # Managed by ananke.jupyterhub
 [Unit]
 Description=Home of {name}
+StartLimitIntervalSec=0
 
 [Mount]
 What={image}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import INVENTORY
-from homes import IMAGE, NAME, Account
 
+from homes import IMAGE, NAME, Account
 from testbed.machine import Machine
 
 

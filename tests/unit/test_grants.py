@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pwd
 from typing import Any
 
 import pytest
@@ -108,7 +109,8 @@ def test_what_cannot_be_granted_is_for_its_own_task_to_refuse(system: System, mo
 
 def test_a_home_that_differs(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Any] = []
-    there = {**WANTED, "name": "daemon", "home_size": 2**30}
+    there = {**WANTED, "home_size": 2**30}
+    monkeypatch.setattr(accounts, "lookup", lambda _name: pwd.getpwnam("daemon"))
     monkeypatch.setattr(
         grants.homes, "ensure", lambda home, _run, check: looked.append((home.size, check)) or ["home mounted"]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import INVENTORY, Applied
+
 from homes import IMAGE, NAME, Account
 
 
