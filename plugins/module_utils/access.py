@@ -170,7 +170,7 @@ def begin(changes: t.Sequence[Change], token: str, timeout: int, run: Run) -> li
         _keep(changes, token)
         _arm(timeout, run)
         for change in changes:
-            os.makedirs(os.path.dirname(change.path), mode=0o755, exist_ok=True)
+            files.folder(os.path.dirname(change.path))
             files.restore(*change)
         problem = _refused(changes, run) or _activate(changes, run)
     if problem:
@@ -263,7 +263,7 @@ def _firewall_files() -> list[str]:
 
 def _keep(changes: t.Sequence[Change], token: str) -> None:
     """Write down the old state; the folder appears whole or not at all."""
-    os.makedirs(STATE_DIR, mode=0o700, exist_ok=True)
+    files.folder(STATE_DIR, 0o700)
     draft = f"{STATE_DIR}/draft"
     shutil.rmtree(draft, ignore_errors=True)
     os.mkdir(draft, mode=0o700)
@@ -277,7 +277,7 @@ def _keep(changes: t.Sequence[Change], token: str) -> None:
 
 
 def _arm(timeout: int, run: Run) -> None:
-    os.makedirs(os.path.dirname(RESTORE), mode=0o755, exist_ok=True)
+    files.folder(os.path.dirname(RESTORE))
     for path, text, mode in ((RESTORE, SCRIPT, 0o755), (f"/etc/systemd/system/{UNIT}", UNIT_TEXT, 0o644)):
         if files.differs(path, text, mode):
             files.write(path, text, mode)

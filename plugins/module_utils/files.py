@@ -88,10 +88,19 @@ def restore(path: str, content: str | None, mode: int) -> None:
         write(path, content, mode)
 
 
+def folder(path: str, mode: int = 0o755) -> None:
+    """Make a folder unless it is there, and those above it, readable for all, whatever the umask of the account that this runs as is."""
+    former = os.umask(0o022)
+    try:
+        os.makedirs(path, mode=mode, exist_ok=True)
+    finally:
+        os.umask(former)
+
+
 @contextlib.contextmanager
 def lock(name: str, directory: str = RUN_DIR) -> t.Iterator[None]:
     """Hold ``directory``/NAME.lock; the kernel lets go of it when the process ends, however it ends."""
-    os.makedirs(directory, mode=0o755, exist_ok=True)
+    folder(directory)
     handle = os.open(os.path.join(directory, f"{name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -230,7 +230,7 @@ def _units(home: Home, device: str | None) -> dict[str, str]:
 def _mount(home: Home, units: dict[str, str], run: Run) -> None:
     os.makedirs(home.path, mode=0o700, exist_ok=True)
     for path, content in units.items():
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        files.folder(os.path.dirname(path))
         files.write(path, content, 0o644)
     _must(run, ["systemctl", "daemon-reload"], "look at systemd's journal and run again")
     hint = f"journalctl --unit={home.unit} says why; run again when that is repaired"
@@ -282,7 +282,7 @@ def _make(home: Home, run: Run, check: bool) -> list[str]:
     work = os.path.join(WORK, home.name)
     if os.path.ismount(work):
         _must(run, ["umount", work], "unmount it and run again")
-    os.makedirs(IMAGES, mode=0o700, exist_ok=True)
+    files.folder(IMAGES, 0o700)
     os.makedirs(work, mode=0o700, exist_ok=True)
     os.chmod(WORK, 0o700)
     try:

@@ -85,7 +85,7 @@ def ensure(
     outcome = Outcome(before=files.read(path) or "", after=rendered(values), later=overridden(path, values, folders))
     outcome.written = files.differs(path, outcome.after, 0o644)
     if outcome.written and not check:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        files.folder(os.path.dirname(path))
         files.write(path, outcome.after, 0o644)
     for key, value in values.items():
         known = files.read(live_path(key, proc))

@@ -28,10 +28,12 @@ PAUSE = 0.1
 
 def provide(directory: str = DIRECTORY) -> None:
     """Make this machine's turns; only root can, and others can only read them."""
-    os.makedirs(directory, mode=0o755, exist_ok=True)
+    files.folder(directory)
     for path in _paths(directory):
         with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            os.fchmod(handle, 0o644)  # whatever root's umask is
+            os.close(handle)
 
 
 def provided(directory: str = DIRECTORY) -> bool:

@@ -169,7 +169,7 @@ def main() -> None:
         because.append(acme.OTHER_ADDRESS)
 
     if acts and not module.check_mode:
-        os.makedirs(wanted.webroot, exist_ok=True)
+        files.folder(wanted.webroot)
         trust = {"REQUESTS_CA_BUNDLE": authority} if authority else {}
         with settings_file(acme.settings(wanted, because), module.tmpdir) as path:
             for act in acts:

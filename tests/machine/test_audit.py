@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
 from testbed.client import MACHINE4, Client
 from testbed.machine import Machine
 
