@@ -58,6 +58,14 @@ options:
     description: Seconds until the old state comes back by itself.
     type: int
     default: 120
+  act:
+    description: Which part of the work this execution does; for the module's own use.
+    type: str
+    choices: [begin, confirm, restore]
+    default: begin
+  token:
+    description: What ties these parts together; for the module's own use.
+    type: str
 notes:
   - The script that takes changes back is C(/usr/local/lib/ananke/access-restore) on the machine; C(/var/lib/ananke/access/restored) holds what it
     was last about.
