@@ -286,6 +286,7 @@ def main() -> None:
         required_by={"archive": ("key",)},
         supports_check_mode=True,
     )
+    os.umask(0o022)  # what is unpacked goes into images, whose modes must not depend on root's umask
     store = Store(module)
     try:
         if module.params["archive"] and not module.check_mode:
