@@ -60,7 +60,7 @@ options:
     type: path
     default: ""
   webroot:
-    description: Folder from which the web server answers challenges.
+    description: Folder from which the web server answers challenges. It is made if it is not there.
     type: path
     required: true
   hook:
@@ -164,7 +164,8 @@ def main() -> None:
     note = NOTE.format(name=wanted.name)
     told = json.dumps({"directory": wanted.directory, "email": wanted.email}) + "\n"
     acts = ["certonly"] if because else []
-    if has_account(wanted.directory) and files.read(note) != told:
+    known = has_account(wanted.directory)
+    if known and files.read(note) != told:
         acts.insert(0, "update_account")
         because.append(acme.OTHER_ADDRESS)
 
@@ -175,6 +176,8 @@ def main() -> None:
             for act in acts:
                 status, output = commands.status(["certbot", act, "--config", path], environment=trust)
                 if status:
+                    if has_account(wanted.directory) and not known:
+                        files.write(note, told, 0o644)  # the account is there, with this address, though the certificate is not
                     module.fail_json(msg=acme.explain(wanted, output), reasons=because, commands=commands.run)
         files.write(note, told, 0o644)
     module.exit_json(changed=bool(because), reasons=because, commands=commands.run)
