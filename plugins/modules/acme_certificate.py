@@ -177,7 +177,9 @@ def main() -> None:
                 status, output = commands.status(["certbot", act, "--config", path], environment=trust)
                 if status:
                     if has_account(wanted.directory) and not known:
-                        files.write(note, told, 0o644)  # the account is there, with this address, though the certificate is not
+                        files.write(
+                            note, told, 0o644
+                        )  # the account is there, with this address, though the certificate is not
                     module.fail_json(msg=acme.explain(wanted, output), reasons=because, commands=commands.run)
         files.write(note, told, 0o644)
     module.exit_json(changed=bool(because), reasons=because, commands=commands.run)
