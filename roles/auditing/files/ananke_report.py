@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from email import policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class Settings:
     debsecan_source: str
     chkrootkit_ignore: list[str]
     day: str = "yesterday"
-    """Whose journal is told."""
+    """Whose records and journal are told."""
 
 
 Run = Callable[..., Ran]
@@ -97,12 +98,13 @@ def aide(run: Run, settings: Settings) -> Part:
 
 def auditd(run: Run, settings: Settings) -> Part:
     """How often what auditd's rules name has happened."""
-    ran = run("aureport", "--key", "--summary", "--start", "yesterday", "00:00:00", "--end", "today", "00:00:00")
+    end = "now" if settings.day == "today" else "today"
+    ran = run("aureport", "--input-logs", "--key", "--summary", "--start", settings.day, "--end", end)
     counted = re.findall(r"^(\d+)\s+(\S+)$", ran.output, re.MULTILINE)
     if not counted:
-        return Part("auditd", QUIET, "nothing was recorded yesterday")
+        return Part("auditd", QUIET, f"nothing was recorded {settings.day}")
     lines = "".join(f"{number:>8} {key}\n" for number, key in counted)
-    return Part("auditd", QUIET, "records of yesterday: ausearch --interpret --key KEY shows them", lines)
+    return Part("auditd", QUIET, f"records of {settings.day}: ausearch --interpret --key KEY shows them", lines)
 
 
 def chkrootkit(run: Run, settings: Settings) -> Part:
@@ -239,12 +241,13 @@ def body(parts: Sequence[Part]) -> str:
 
 def message(settings: Settings, parts: Sequence[Part]) -> EmailMessage:
     """The mail."""
-    mail = EmailMessage()
+    # lines as long as SMTP allows, so that plain text stays readable in a mailbox on the machine
+    mail = EmailMessage(policy=policy.default.clone(max_line_length=900))
     mail["Subject"] = subject(settings.name, parts)
     mail["From"] = "root"
     mail["To"] = ", ".join(settings.mail_to)
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(body(parts), cte="quoted-printable" if not body(parts).isascii() else None)
+    mail.set_content(body(parts))
     return mail
 
 
@@ -272,7 +275,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--only", action="append", default=[], choices=list(CHECKS), help="this tool; may be repeated")
     parser.add_argument("--findings-only", action="store_true", help="no mail when there is nothing to say")
     parser.add_argument("--print", action="store_true", help="show the report instead of mailing it")
-    parser.add_argument("--today", action="store_true", help="logwatch tells of today instead of yesterday")
+    parser.add_argument("--today", action="store_true", help="tell of today instead of yesterday")
     options = parser.parse_args(arguments)
     settings = load(SETTINGS)
     if options.today:
