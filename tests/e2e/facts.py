@@ -68,7 +68,8 @@ class Machine:
 
     def as_root(self, command: str, *, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root."""
-        return self.ssh(f"sudo -n sh -c {shlex.quote(command)}", check=check, timeout=timeout)
+        # what tests write for the collection must be as readable as what it writes itself
+        return self.ssh(f"sudo -n sh -c {shlex.quote(f'umask 022; {command}')}", check=check, timeout=timeout)
 
     def as_admin(
         self, hub: Hub, command: str, *, check: bool = True, timeout: float = 120
