@@ -10,7 +10,7 @@ import pytest
 from testbed.client import MACHINE4, MACHINE6, OTHERS, Client
 from testbed.machine import Machine
 
-OPEN = {986}
+OPEN = {80, 443, 986}
 
 
 @pytest.fixture(scope="module")
