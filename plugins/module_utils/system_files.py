@@ -17,7 +17,6 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
 FIRST_UID = 1000
 LAST_UID = 60000
 """UIDs of people's accounts, as login.defs has them."""
-PARENT_MODE = 0o755
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +108,7 @@ def _ensure_content(path: str, before: str | None, content: str, mode: int, chec
     if not files.differs(path, content, mode):
         return []
     if not check:
-        os.makedirs(os.path.dirname(path), mode=PARENT_MODE, exist_ok=True)
+        files.folder(os.path.dirname(path))
         files.write(path, content, mode)
     if before == content:
         return [Change(path, "another mode\n", f"mode {mode:04o}\n")]

@@ -66,6 +66,15 @@ def test_files_are_written_removed_and_closed(tmp_path: Path) -> None:
     assert system_files.ensure(wanted, None, "", check=False) == []
 
 
+def test_folders_are_readable_whatever_the_umask_is(tmp_path: Path) -> None:
+    former = os.umask(0o077)
+    try:
+        system_files.ensure([Wanted(str(tmp_path / "a.d/b.d/file"), content="")], None, "", check=False)
+    finally:
+        os.umask(former)
+    assert [mode(tmp_path / name) for name in ("a.d", "a.d/b.d", "a.d/b.d/file")] == [0o755, 0o755, 0o644]
+
+
 def test_another_mode_is_a_change_as_well(tmp_path: Path) -> None:
     file = tmp_path / "script"
     file.write_text("text\n")
