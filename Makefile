@@ -60,7 +60,7 @@ vm: setup ## limits and a reboot on a virtual machine
 
 vm-hardened: setup ## the same with hardened machines, and what needs a kernel of its own: not yet part of `make test`
 	tests/support/packages qemu-system-x86 qemu-utils
-	ANANKE_VM_ROLES=baseline,cgroups,podman pytest --capture=no tests/vm
+	ANANKE_VM_ROLES=auditing,baseline,cgroups,podman pytest --capture=no tests/vm
 
 .PHONY: bench
 bench: setup ## what hubs cost, measured against bare containers: build/bench.json
