@@ -61,7 +61,10 @@ class Account:
         """Results of the module, one for each size; ends at the first failure."""
         options = {"name": NAME, "home_size": "{{ item }}", "home_offline": offline}
         task = {"ananke.jupyterhub.container_admin": options, "loop": list(sizes), "become": True}
-        play = [{"hosts": self.host, "gather_facts": False, "tasks": [task]}]
+        play = [
+            {"import_playbook": "ananke.jupyterhub.reach"},
+            {"hosts": self.host, "gather_facts": False, "tasks": [task]},
+        ]
         folder = BUILD / "homes"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "play.yml").write_text(yaml.safe_dump(play))
@@ -77,7 +80,7 @@ class Account:
             check=False,
             timeout=900,
         )
-        result = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"][0]["tasks"][0]["hosts"][self.host]
+        result = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"][-1]["tasks"][-1]["hosts"][self.host]
         found: list[dict[str, Any]] = result["results"]
         return found
 
