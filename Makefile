@@ -63,8 +63,9 @@ vm-hardened: setup ## the same with hardened machines, and what needs a kernel o
 	ANANKE_VM_ROLES=auditing,baseline,cgroups,podman pytest --capture=no tests/vm
 
 .PHONY: bench
-bench: setup ## what hubs cost, measured against bare containers: build/bench.json
+bench: setup ## what hubs and hardened machines cost, against bare ones: build/bench.json, build/machine-bench.json
 	python -m bench
+	python -m machine_bench
 
 .PHONY: clean
 clean: ## remove the virtual environment and everything built (machines first: make demo-down)
