@@ -20,11 +20,10 @@ import demo  # noqa: E402
 import playbook  # noqa: E402
 from testbed import machine as machines  # noqa: E402
 from testbed import vm as vms  # noqa: E402
+from testbed.client import HARDENED  # noqa: E402
 from testbed.common import BUILD, REPOSITORY, digest, extra_cas  # noqa: E402
 
 NAME = os.environ.get("ANANKE_VM", "limits")
-ROLES = os.environ.get("ANANKE_VM_ROLES", "podman")
-"""Roles that are applied to the machine."""
 INVENTORY = REPOSITORY / "tests/vm/inventory"
 SWAP = """
 dd if=/dev/zero of=/swapfile bs=1M count=256 status=none
@@ -102,11 +101,10 @@ def applied(seconds: dict[str, float]) -> Iterator[Applied]:
         clock.lap("hub image")
         vms.root_disk()
         clock.lap("disk")
-        guest = Guest(vms.up(NAME, disks=disks))
-        # the role reverse_proxy would make it; it has nothing to do with limits, and takes minutes in emulation
-        guest.root(f"mkdir -p /etc/nginx/ananke/locations.d; {SWAP}")
+        guest = Guest(vms.up(NAME, publish=[f":{HARDENED}"], disks=disks))
+        guest.root(SWAP)
         clock.lap("boot")
-        on_machine = playbook.succeed("machines", INVENTORY, f"--tags={ROLES}", ANANKE_VM=NAME)
+        on_machine = playbook.succeed("machines", INVENTORY, ANANKE_VM=NAME)
         clock.lap("machines.yml")
         on_hub = playbook.succeed("hubs", INVENTORY, ANANKE_VM=NAME)
         clock.lap("hubs.yml")

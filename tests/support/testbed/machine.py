@@ -353,6 +353,7 @@ def write_access(machine: Machine, keys: str) -> None:
     )
     settings = {
         "HostName": machine.ssh_host,
+        "HostKeyAlias": machine.name,  # whatever its port
         "Port": machine.ssh_port,
         "User": machine.ssh_user,
         "IdentityFile": machine.ssh_key,

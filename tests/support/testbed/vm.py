@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -23,6 +24,7 @@ from typing import Any, ClassVar
 
 from testbed import machine as machines
 from testbed import podman
+from testbed.client import HARDENED, typing
 from testbed.common import BUILD, RUN_DIR, TestbedError, digest, locked, write_file
 
 VMS = BUILD / "vms"
@@ -44,6 +46,8 @@ KERNEL = (
     *(f"systemd.default_{what}_sec={BOOT_TIMEOUT}" for what in ("timeout_start", "device_timeout")),
 )
 """The kernel's command line."""
+NO_CONNECTION = 255
+"""What ssh returns when there was none."""
 POWER_OFF = 5.0
 """Seconds until a killed emulator must be gone."""
 
@@ -61,6 +65,36 @@ class Vm(machines.Machine):
 
     boot_timeout: ClassVar[float] = float(BOOT_TIMEOUT)
     ssh_timeout: ClassVar[int] = 20
+
+    def ssh(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command over SSH as the host admin, on the port that a hardened machine has, or on its first one."""
+        options.setdefault("capture_output", True)
+        if options.get("input") is None:
+            options.setdefault("stdin", subprocess.DEVNULL)
+        self.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # greetings take an emulated machine seconds: one connection serves for many commands
+        keep = ("ControlMaster=auto", "ControlPersist=600", f"ControlPath={self.sockets}/%C")
+        line = ["ssh", "-F", str(self.ssh_config), *(text for option in keep for text in ("-o", option))]
+        hardened = self.published.get(str(HARDENED))
+        for port in [hardened, self.ssh_port] if hardened else [self.ssh_port]:
+            done: subprocess.CompletedProcess[str] = subprocess.run(
+                [*line, "-p", str(port), self.name, *arguments],
+                text=True,
+                check=False,
+                env=typing(self.directory, self.password),
+                **options,
+            )
+            if done.returncode != NO_CONNECTION:
+                break
+        if check and done.returncode != 0:
+            shown = f"{' '.join(arguments)[:200]}: {(done.stderr or '').strip()[-2000:]}"
+            raise TestbedError(f"virtual machine {self.name}: over ssh ({done.returncode}): {shown}")
+        return done
+
+    @property
+    def sockets(self) -> Path:
+        """Folder of connections that are kept."""
+        return RUN_DIR / "vms" / digest(str(self.directory))
 
     def exec(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a program as root; there is no other way in than SSH."""
@@ -203,6 +237,7 @@ def plan(
         suite=SUITE,
         container="",
         published=published or known,
+        password=existing.password if existing else secrets.token_urlsafe(12),
         memory=memory or (existing.memory if existing else MEMORY),
         root=existing.root if existing else "",
         disks=dict(disks) or (existing.disks if existing else {}),
@@ -318,6 +353,8 @@ def up(
             _start(vm)
         machines.wait_for_systemd(vm)
         machines.settle(vm)
+        if existing is None:
+            vm.exec("chpasswd", input=f"{vm.ssh_user}:{vm.password}")
         return vm
 
 
@@ -331,6 +368,7 @@ def _remove(name: str) -> None:
             deadline = time.monotonic() + POWER_OFF
             while vm.pid() and time.monotonic() < deadline:
                 time.sleep(0.05)
+        shutil.rmtree(vm.sockets, ignore_errors=True)
     shutil.rmtree(VMS / name, ignore_errors=True)
 
 
