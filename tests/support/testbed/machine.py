@@ -36,8 +36,8 @@ VOLUMES = {"home": "/home", "ananke": "/var/lib/ananke", "containers": "/var/lib
 """Always there: on a volume, overlay file systems are native; on the container's own layer they cannot be."""
 
 CAPABILITIES = "SYS_ADMIN,NET_ADMIN,NET_RAW,SYS_PTRACE,MKNOD,AUDIT_WRITE,SYS_NICE"
-LOOP_DEVICES = ("b 7:* rwm", "c 10:237 rwm")
-"""What homes on file system images are mounted by; machine-init makes the nodes."""
+DEVICES = ("b 7:* rwm", "c 10:237 rwm", "c 10:235 rwm")
+"""What homes on file system images are mounted by, and what mounts on demand; machine-init makes the nodes."""
 PORTS = range(20000, 30000)
 """Below the ports that the kernel hands out, so that a machine gets its own again after a reboot."""
 
@@ -264,7 +264,7 @@ def create_arguments(machine: Machine, image_name: str) -> list[str]:
         "--security-opt=unmask=ALL",
         "--device=/dev/fuse",
         "--device=/dev/net/tun",
-        *(f"--device-cgroup-rule={rule}" for rule in LOOP_DEVICES),
+        *(f"--device-cgroup-rule={rule}" for rule in DEVICES),
         "--pids-limit=0",
         *publish,
         *volumes,
