@@ -18,7 +18,8 @@ from testbed import machine as machines  # noqa: E402
 from testbed.client import Client  # noqa: E402
 from testbed.machine import Machine  # noqa: E402
 
-INVENTORY = ROOT / "tests/machine/inventory"
+INVENTORY = Path(os.environ.get("ANANKE_INVENTORY", ROOT / "tests/machine/inventory"))
+"""Of the machine that ANANKE_MACHINE names."""
 Apply = Callable[..., playbook.Outcome]
 
 

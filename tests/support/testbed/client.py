@@ -89,7 +89,13 @@ class Client:
             port: The machine's port.
             options: Further options of ssh.
         """
-        keys = ["-i", key or self.machine.ssh_key] if key is not None else ["-o", "PubkeyAuthentication=no"]
+        line = ["ssh", "-F", "none", "-p", str(port), "-l", user or self.machine.ssh_user]
+        line += [*self.settings(key=key, password=password, source=source), *options]
+        environment = self.types(password)
+        return self.run(*("timeout", "30", *line, to, *command), check=False, env=environment, stdin=subprocess.DEVNULL)
+
+    def settings(self, key: str | None = "", password: str | None = "", source: str = "") -> list[str]:
+        """Options of ssh, sftp and sshfs; see `ssh`."""
         settings = {
             "BindAddress": source or self.address(),
             "HostKeyAlias": self.machine.name,
@@ -100,11 +106,12 @@ class Client:
             "NumberOfPasswordPrompts": "1",
             "BatchMode": "yes" if password is None else "no",
         }
-        line = ["ssh", "-F", "none", *keys, "-p", str(port), "-l", user or self.machine.ssh_user, *options]
-        line += [text for setting in settings.items() for text in ("-o", "=".join(setting))]
-        typed = self.machine.password if password == "" else password or ""
-        environment = typing(self.machine.directory, typed)
-        return self.run(*("timeout", "30", *line, to, *command), check=False, env=environment, stdin=subprocess.DEVNULL)
+        settings |= {"PubkeyAuthentication": "no"} if key is None else {"IdentityFile": key or self.machine.ssh_key}
+        return [text for setting in settings.items() for text in ("-o", "=".join(setting))]
+
+    def types(self, password: str | None = "") -> dict[str, str]:
+        """An environment in which ssh, sftp and sshfs are typed this password; by default the host admin's."""
+        return typing(self.machine.directory, self.machine.password if password == "" else password or "")
 
     def address(self) -> str:
         """An address from which nobody has come yet, or not for long."""
