@@ -106,6 +106,8 @@ def test_records_of_auditd_are_counted() -> None:
         ("ens3: PACKET SNIFFER(/usr/lib/systemd/systemd-networkd[321], /tmp/sniff[1])\n", 1),
         ("/usr/lib/debug/.build-id\n", 0),
         ("/usr/lib/.hidden\nmine\n", 1),
+        (f"{report.HEADING}\n/usr/lib/python3/x/.htaccess [From Debian package: fail2ban]\n", 0),
+        (f"{report.HEADING}\n/usr/lib/python3/x/.htaccess [From Debian package: fail2ban]\n/usr/lib/.fx\n", 2),
     ],
 )
 def test_false_alarms_of_chkrootkit(output: str, expected: int) -> None:

@@ -123,7 +123,9 @@ KNOWN = (
     r"PACKET SNIFFER\(((/usr/lib/systemd/systemd-networkd|/usr/sbin/(dhclient|dhcpcd|NetworkManager))\[\d+\](, )?)+\)",
     # part of Debian's own packages
     r"^/usr/lib/(python3|ruby|jvm|debug|modules)/\S+$",
+    r"^/\S+ \[From Debian package: [a-z0-9.+-]+\]$",
 )
+HEADING = "WARNING: The following suspicious files and directories were found:"
 
 
 def suspicious(output: str, ignored: Sequence[str]) -> list[str]:
@@ -134,7 +136,9 @@ def suspicious(output: str, ignored: Sequence[str]) -> list[str]:
     if skipped and [line for line in lines if line.startswith("chkdirs:")] == skipped:
         lines = [line for line in lines if "chkdirs" not in line]
     harmless = [re.compile(pattern) for pattern in (*KNOWN, *ignored)]
-    return [line for line in lines if not any(pattern.search(line) for pattern in harmless)]
+    left = [line for line in lines if not any(pattern.search(line) for pattern in harmless)]
+    files = [line for line in left if line.startswith("/")]
+    return [line for line in left if line != HEADING or files]
 
 
 def debsecan(run: Run, settings: Settings) -> Part:
