@@ -42,6 +42,7 @@ BOOT_TIMEOUT = 900
 """Seconds; a boot took 222 on two cores at load 4."""
 KERNEL = (
     *("root=/dev/vda", "rw", "console=ttyS0", "quiet"),
+    "panic=-1",  # emulated CPUs sometimes meet a half-patched kernel (int3); the next boot does not
     "mitigations=off",  # they guard against neighbours that this machine has not, and cost time
     *(f"systemd.default_{what}_sec={BOOT_TIMEOUT}" for what in ("timeout_start", "device_timeout")),
 )
