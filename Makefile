@@ -26,9 +26,9 @@ demo: setup ## three real hubs and a test LMS on a test machine of this machine
 demo-down: setup ## remove the demo
 	python -m demo down
 
-.PHONY: test lint sanity unit integration molecule vm hardened vm-hardened
+.PHONY: test lint sanity unit integration molecule hardened vm lynis
 test: setup ## all tests, quick ones first
-	ANANKE_KEEP=1 $(MAKE) lint unit sanity integration molecule vm; status=$$?; python -m demo release; exit $$status
+	ANANKE_KEEP=1 $(MAKE) lint unit sanity integration molecule hardened vm; status=$$?; python -m demo release; exit $$status
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	ruff check .
@@ -51,16 +51,16 @@ molecule: setup ## whole runs on test machines: check mode, converge, idempotenc
 	molecule test --scenario-name bookworm
 	molecule test --scenario-name site
 
-hardened: setup ## every role on one machine, seen from elsewhere on its network: not yet part of `make test`
+hardened: setup ## every role on one machine, seen from elsewhere on its network
 	molecule test --scenario-name hardened
 
-vm: setup ## limits and a reboot on a virtual machine
+vm: setup ## limits, kernel settings, quotas and a reboot on a virtual machine
 	tests/support/packages qemu-system-x86 qemu-utils
-	pytest --capture=no tests/vm/test_limits.py
+	pytest --capture=no --ignore=tests/vm/test_lynis.py tests/vm
 
-vm-hardened: setup ## the same with hardened machines, and what needs a kernel of its own: not yet part of `make test`
+lynis: setup ## what Lynis says of a virtual machine with every role: build/lynis.json; not part of `make test`
 	tests/support/packages qemu-system-x86 qemu-utils
-	ANANKE_VM_ROLES=auditing,baseline,cgroups,podman pytest --capture=no tests/vm
+	ANANKE_VM_ROLES=all pytest --capture=no tests/vm/test_lynis.py
 
 .PHONY: bench
 bench: setup ## what hubs and hardened machines cost, against bare ones: build/bench.json, build/machine-bench.json

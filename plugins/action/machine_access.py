@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 MODULE = "ananke.jupyterhub.machine_access"
 ALONE = " -o ControlPath=none"
 """For ssh: no connection that is already there."""
+UNKNOWN_KEY = ("Host key verification failed", "Host Key checking")
+KEY_ADVICE = (
+    "Where known_hosts names the machine with its former port, name it without one, or once for each port;"
+    " `ssh-keygen -F '[MACHINE]:PORT'` shows what is known"
+)
 PATIENCE = 15.0
 """Seconds in which sshd may be between two configurations."""
 
@@ -69,8 +74,10 @@ class ActionModule(ActionBase):
             while True:
                 try:
                     return self._confirm(arguments, token)
-                except AnsibleConnectionFailure as error:
+                except AnsibleError as error:
                     reason = str(error).strip()
+                    if any(text in reason for text in UNKNOWN_KEY):
+                        return f"a fresh login on port {port} failed: the machine's host key is not known for that port. {KEY_ADVICE}"
                     # a wrong password does not become right, and asking again gets this controller banned
                     if "Permission denied" in reason or time.monotonic() > deadline:
                         return f"a fresh login on port {port} failed: {reason}"

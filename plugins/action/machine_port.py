@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 HARDENED = 986
 INSTALLED = 22
+REFUSALS = ("Permission denied", "Host key verification failed", "Host Key checking")
+"""What a connection says whose login a daemon has refused, or which does not trust it."""
 
 
 class ActionModule(ActionBase):
@@ -49,8 +51,8 @@ class ActionModule(ActionBase):
         self._connection.set_option("port", port)
         try:
             self._connection.exec_command("exit 0", sudoable=False)
-        except AnsibleConnectionFailure as error:
-            return "Permission denied" in str(error) or "Host key verification failed" in str(error)
+        except AnsibleError as error:
+            return any(text in str(error) for text in REFUSALS)
         finally:
             self._connection.set_option("port", before)
         return True

@@ -10,7 +10,7 @@ from pathlib import Path
 from conftest import INVENTORY, Apply
 
 import playbook
-from testbed.client import Client
+from testbed.client import MACHINE4, Client
 from testbed.machine import Machine
 
 TIMEOUT = 15
@@ -70,6 +70,21 @@ def test_a_wrong_password_of_ansible_is_noticed(client: Client, machine: Machine
     assert outcome.status != 0
     assert "a fresh login on port 986 failed" in outcome.output
     assert "Permission denied" in outcome.output
+    check_as_before(client, machine, before)
+
+
+def test_a_port_whose_host_key_is_unknown_is_taken_back(
+    client: Client, machine: Machine, apply: Apply, tmp_path: Path
+) -> None:
+    before = state(machine)
+    key = Path(machine.known_hosts).read_text().split(maxsplit=1)[1].splitlines()[0]
+    known = tmp_path / "known_hosts"
+    known.write_text(f"[{MACHINE4}]:986 {key}\n")
+    way = f'-o ProxyCommand="{" ".join(client.enter)} nc %h %p" -o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes'
+    outcome = apply("ssh", ssh_port=987, ansible_ssh_common_args=way)
+    assert outcome.status != 0
+    assert "a fresh login on port 987 failed: the machine's host key is not known for that port" in outcome.output
+    assert "The old state is back" in outcome.output
     check_as_before(client, machine, before)
 
 
