@@ -41,6 +41,16 @@ MOUNTS: tuple[tuple[str, str, bool], ...] = (
 """(folder, path in the container, read-only)."""
 
 
+class Volume(t.NamedTuple):
+    """A folder of the machine that the container gets."""
+
+    source: str
+    target: str
+    read_only: bool = False
+    follow_mounts: bool = False
+    """Whether file systems that the machine mounts below it later appear in the container, too."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Container:
     """What podman must be told. Limits are None where there is none, or where the machine cannot hold it."""
@@ -53,14 +63,14 @@ class Container:
     cpus: float | None = None
     pids: int | None = None
     devices: tuple[str, ...] = ()
-    volumes: tuple[tuple[str, str, bool], ...] = ()
+    volumes: tuple[Volume, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
 
     @property
     def mounts(self) -> list[str]:
         """All mounts in podman's notation."""
-        own = [(os.path.join(self.folder, source), target, read_only) for source, target, read_only in MOUNTS]
-        return [f"{source}:{target}{':ro' if ro else ''}" for source, target, ro in [*own, *self.volumes]]
+        own = [Volume(os.path.join(self.folder, source), target, read_only) for source, target, read_only in MOUNTS]
+        return [_mount(one) for one in [*own, *self.volumes]]
 
     @property
     def extra(self) -> list[str]:
@@ -71,6 +81,12 @@ class Container:
         if self.cpus is not None:
             arguments.append(f"--cpus={self.cpus:g}")
         return arguments + [f"--add-host={name}:{address}" for name, address in self.hosts]
+
+
+def _mount(volume: Volume) -> str:
+    """A mount in podman's notation."""
+    options = ["ro"] * volume.read_only + ["rslave"] * volume.follow_mounts
+    return ":".join([volume.source, volume.target, *([",".join(options)] if options else [])])
 
 
 UNIT = """\

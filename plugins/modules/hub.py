@@ -109,6 +109,10 @@ options:
         description: Whether the container may only read it.
         type: bool
         default: false
+      follow_mounts:
+        description: Whether file systems that the machine mounts below it later appear in the container, too.
+        type: bool
+        default: false
   extra_hosts:
     description: Host names that the container resolves by itself, from name to address or V(host-gateway).
     type: dict
@@ -255,7 +259,7 @@ class Hub:
             folder=self.folder,
             port=self.wish["port"],
             devices=tuple(self.wish["devices"]),
-            volumes=tuple((one["source"], one["target"], one["read_only"]) for one in self.wish["volumes"]),
+            volumes=tuple(container.Volume(**one) for one in self.wish["volumes"]),
             hosts=tuple((name, self.address(wanted)) for name, wanted in sorted(self.wish["extra_hosts"].items())),
             **held,
         )
@@ -454,6 +458,7 @@ def main() -> None:
         "source": {"type": "str", "required": True},
         "target": {"type": "str", "required": True},
         "read_only": {"type": "bool", "default": False},
+        "follow_mounts": {"type": "bool", "default": False},
     }
     module = AnsibleModule(
         argument_spec={

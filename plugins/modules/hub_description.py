@@ -96,7 +96,7 @@ hub:
       type: list
       elements: str
     volumes:
-      description: Mappings of C(source), C(target) and C(read_only).
+      description: Mappings of C(source), C(target), C(read_only) and C(follow_mounts).
       type: list
       elements: dict
     extra_hosts:

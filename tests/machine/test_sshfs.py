@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import time
@@ -11,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import INVENTORY
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import container, data_sets
+from conftest import INVENTORY, Apply
 
 from testbed.client import HARDENED, MACHINE4, Client
 from testbed.common import REPOSITORY
 from testbed.machine import Machine, key_pair
+from testbed.remote import PORT, USER, Remote
 
 NAME = "courier"
 HOME = f"/home/{NAME}"
@@ -218,3 +221,135 @@ def test_what_was_transferred_is_in_the_journal(courier: Courier) -> None:
     time.sleep(1)
     lines = courier.machine.exec("journalctl", "--since=-1min", "--identifier=sftp-server", "--output=cat").stdout
     assert f'mkdir name "{HOME}/parcels"' in lines
+
+
+SET = f"{data_sets.FOLDER}/corpus"
+READ = ["cat", "/srv/corpus/files/file"]
+
+
+@pytest.fixture(scope="module")
+def remote(client: Client) -> Iterator[Remote]:
+    """Another machine, which knows nobody's key."""
+    made = Remote(client)
+    made.remove()
+    made.make()
+    made.start()
+    yield made
+    made.remove()
+
+
+class Hub:
+    """A rootless container of the account's, with the volume that a hub would have."""
+
+    def __init__(self, courier: Courier) -> None:
+        self.courier = courier
+
+    def start(self) -> None:
+        """Start it, from a few programs of the machine's own."""
+        programs = "/bin/sh /bin/cat /bin/sleep"
+        script = (
+            f"cd {HOME}; mkdir -p root/srv/corpus root/dev root/proc root/sys root/tmp;"
+            f"for p in {programs}; do for f in $p $(ldd $p | grep -o '/[^ ]*'); do install -D $f root$f; done; done; chown -R {NAME}: root"
+        )
+        self.courier.machine.exec("sh", "-c", script)
+        volume = container.Volume(SET, "/srv/corpus", True, True)
+        described = container.Container(name="hub", image="", folder="", port=0, volumes=(volume,))
+        self.podman(
+            "run",
+            "--detach",
+            "--name=hub",
+            f"--volume={described.mounts[-1]}",
+            "--rootfs",
+            f"{HOME}/root",
+            "sleep",
+            "3600",
+        )
+
+    def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run podman as the account."""
+        script = 'cd; export XDG_RUNTIME_DIR=/run/user/$(id -u); exec timeout 90 podman "$@"'
+        return self.courier.machine.exec("runuser", "-u", NAME, "--", "sh", "-c", script, "-", *arguments, check=check)
+
+    def sees(self, *command: str, user: str = "0") -> str:
+        """What a command says in it, and its errors."""
+        done = self.podman("exec", f"--user={user}", "hub", *command, check=False)
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def hub(courier: Courier, remote: Remote, apply: Apply) -> Iterator[Hub]:
+    """A hub with a data set, which was described to a machine that did not let anybody in yet."""
+    made = apply("sshfs", sshfs_mounts=[described(remote)])
+    assert made.status == 0, made.output
+    assert "the other machine refuses the login" in made.output
+    line = re.search(r'restrict,command="internal-sftp" ssh-ed25519 \S+', made.output.replace("\\", ""))
+    assert line, made.output
+    started = Hub(courier)
+    started.start()
+    assert "file" in started.sees(*READ)
+    remote.trust(line[0])
+    yield started
+    started.podman("rm", "--force", "--time=0", "hub", check=False)
+    apply("sshfs")
+
+
+def described(remote: Remote, **more: object) -> dict[str, object]:
+    return {"name": "corpus", "source": remote.source, "port": PORT, "host_keys": [remote.host_key], **more}
+
+
+def test_a_hub_reads_a_data_set_of_another_machine(hub: Hub) -> None:
+    assert hub.sees(*READ) == "datum\n"
+    assert hub.sees(*READ, user="61200") == "datum\n", "hub users have other UIDs"
+    assert "Read-only file system" in hub.sees("sh", "-c", "echo >/srv/corpus/files/new")
+
+
+def test_nothing_changes_when_nothing_is_to(hub: Hub, remote: Remote, apply: Apply) -> None:
+    again = apply("sshfs", sshfs_mounts=[described(remote)])
+    assert (again.status, again.changed) == (0, 0), again.output
+    assert "WARNING" not in again.output
+
+
+def test_a_data_set_comes_back_with_its_machine(hub: Hub, remote: Remote) -> None:
+    assert hub.sees(*READ) == "datum\n"
+    remote.stop()
+    began = time.monotonic()
+    assert "datum" not in hub.sees(*READ)
+    assert time.monotonic() - began < 60
+    remote.start()
+    deadline = time.monotonic() + 60
+    while hub.sees(*READ) != "datum\n":
+        assert time.monotonic() < deadline
+        time.sleep(1)
+
+
+def test_another_machine_in_its_place_is_refused(hub: Hub, remote: Remote, apply: Apply, other_key: str) -> None:
+    changed = apply("sshfs", sshfs_mounts=[described(remote, host_keys=[other_key])])
+    assert changed.status == 0
+    assert "shows another host key" in changed.output
+    assert "datum" not in hub.sees(*READ)
+    back = apply("sshfs", sshfs_mounts=[described(remote)])
+    assert "WARNING" not in back.output
+    assert hub.sees(*READ) == "datum\n", "the running container sees the new mount"
+
+
+def test_who_may_write_is_said(hub: Hub, remote: Remote, apply: Apply, courier: Courier) -> None:
+    uid, gid = (int(courier.own(f"id -{kind}")) for kind in "ug")
+    apply("sshfs", sshfs_mounts=[described(remote, read_only=False, uid=uid, gid=gid)])
+    write = ["sh", "-c", "echo new >/srv/corpus/files/new"]
+    assert "Permission denied" in hub.sees(*write, user="61200")
+    assert not hub.sees(*write), "root in the container is the account"
+    assert courier.machine.exec("cat", f"/home/{USER}/set/new").stdout == "new\n"
+
+
+def test_a_data_set_goes(hub: Hub, remote: Remote, apply: Apply, courier: Courier) -> None:
+    gone = apply("sshfs")
+    assert gone.changed == 1, gone.output
+    assert "datum" not in hub.sees(*READ)
+    left = f"ls -d /etc/systemd/system/*corpus* {data_sets.KEYS}/corpus; findmnt --noheadings {SET}/files"
+    assert not courier.machine.exec("sh", "-c", left, check=False).stdout
+
+
+@pytest.fixture(scope="module")
+def other_key(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The host key of another machine."""
+    return " ".join(key_pair(tmp_path_factory.mktemp("keys") / "other", "other").split()[:2])

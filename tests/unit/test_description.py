@@ -120,7 +120,7 @@ def test_smallest_hub() -> None:
         (
             {"hub_volumes": [{"source": "/srv//a/", "target": "/srv/a"}]},
             ("hub", "volumes"),
-            [{"source": "/srv/a", "target": "/srv/a", "read_only": False}],
+            [{"source": "/srv/a", "target": "/srv/a", "read_only": False, "follow_mounts": False}],
         ),
         ({"hub_extra_hosts": {"lms.local": "2001:DB8::1"}}, ("hub", "extra_hosts"), {"lms.local": "2001:db8::1"}),
         ({"hub_extra_hosts": {"lms.local": "host-gateway"}}, ("hub", "extra_hosts"), {"lms.local": "host-gateway"}),

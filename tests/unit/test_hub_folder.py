@@ -100,7 +100,7 @@ def test_both_units_tell_podman_the_same() -> None:
         cpus=1.5,
         pids=1000,
         devices=("nvidia.com/gpu=all",),
-        volumes=(("/data/sets", "/data", True),),
+        volumes=(container.Volume("/data/sets", "/data", True), container.Volume("/srv/a", "/a", False, True)),
         hosts=(("lms.localhost", "host-gateway"),),
     )
     quadlet, plain = container.quadlet(described), container.plain(described)
@@ -109,6 +109,7 @@ def test_both_units_tell_podman_the_same() -> None:
         "/home/m/hubs/math101/data:/var/lib/jupyterhub",
         "/home/m/hubs/math101/description:/etc/ananke:ro",
         "/data/sets:/data:ro",
+        "/srv/a:/a:rslave",
         "nvidia.com/gpu=all",
         "--memory=1073741824",
         "--cpus=1.5",

@@ -252,19 +252,22 @@ def url_path(value: Any) -> str:
 
 
 def volume(value: Any, hidden_sources: Sequence[str], reserved_targets: Sequence[str]) -> dict[str, Any]:
-    """One entry of hub_volumes: ``{source, target, read_only}``."""
+    """One entry of hub_volumes: ``{source, target, read_only, follow_mounts}``."""
     remedy = "Write {source: /srv/course, target: /srv/course, read_only: true}"
     if not isinstance(value, dict):
         raise Bad(f"it is {_kind(value)}, not a mapping", remedy)
+    keys = ["source", "target", "read_only", "follow_mounts"]
     for key in value:
-        if key not in ("source", "target", "read_only"):
-            raise Bad(f"{key} is unknown, the nearest is {nearest(key, ['source', 'target', 'read_only'])}", remedy)
+        if key not in keys:
+            raise Bad(f"{key} is unknown, the nearest is {nearest(key, keys)}", remedy)
     for key in ("source", "target"):
         if key not in value:
             raise Bad(f"{key} is missing", remedy)
-    read_only = value.get("read_only", False)
-    if not isinstance(read_only, bool):
-        raise Bad("it is not true or false", "Write true or false", ".read_only", shown(read_only))
+    flags = {}
+    for key in ("read_only", "follow_mounts"):
+        flags[key] = value.get(key, False)
+        if not isinstance(flags[key], bool):
+            raise Bad("it is not true or false", "Write true or false", f".{key}", shown(flags[key]))
     source = _inside(
         lambda path: absolute_path(path, "Write an absolute path of the machine"), value["source"], ".source"
     )
@@ -287,7 +290,7 @@ def volume(value: Any, hidden_sources: Sequence[str], reserved_targets: Sequence
                 ".target",
                 shown(target),
             )
-    return {"source": source, "target": target, "read_only": read_only}
+    return {"source": source, "target": target, **flags}
 
 
 _CDI = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9._-]*[a-z0-9])?=[A-Za-z0-9][A-Za-z0-9._:-]*\Z")
