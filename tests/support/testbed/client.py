@@ -72,6 +72,7 @@ class Client:
         user: str = "",
         key: str | None = "",
         password: str | None = "",
+        code: str = "",
         source: str = "",
         to: str = MACHINE4,
         port: int = HARDENED,
@@ -84,6 +85,7 @@ class Client:
             user: Name of the account.
             key: Path of the private key; None for none.
             password: What is typed wherever something is asked; None for nothing.
+            code: What is typed where a one-time password is asked for.
             source: The client's address; by default one that was not used before.
             to: The machine's address.
             port: The machine's port.
@@ -91,7 +93,7 @@ class Client:
         """
         line = ["ssh", "-F", "none", "-p", str(port), "-l", user or self.machine.ssh_user]
         line += [*self.settings(key=key, password=password, source=source), *options]
-        environment = self.types(password)
+        environment = {**self.types(password), "CODE": code}
         return self.run(*("timeout", "30", *line, to, *command), check=False, env=environment, stdin=subprocess.DEVNULL)
 
     def settings(self, key: str | None = "", password: str | None = "", source: str = "") -> list[str]:
@@ -147,8 +149,9 @@ def typing(folder: Path, password: str) -> dict[str, str]:
         password: What it types.
     """
     program = folder / "askpass"
-    if not program.exists():
-        write_file(program, '#!/bin/sh\nprintf "%s\\n" "$TYPED"\n', 0o700)
+    script = '#!/bin/sh\ncase $1 in *"Verification code"*) TYPED=$CODE ;; esac\nprintf "%s\\n" "$TYPED"\n'
+    if not program.exists() or program.read_text() != script:
+        write_file(program, script, 0o700)
     return {**os.environ, "SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force", "TYPED": password}
 
 
