@@ -26,10 +26,10 @@ demo: setup ## three real hubs and a test LMS on a test machine of this machine
 demo-down: setup ## remove the demo
 	python -m demo down
 
-.PHONY: test lint sanity unit integration molecule hardened vm lynis
-test: setup ## all tests; the scenario `hardened`, which mostly waits, runs beside the quick ones
-	ANANKE_KEEP=1 $(MAKE) --jobs=2 --output-sync=target hardened lint unit sanity integration \
-	 && ANANKE_KEEP=1 $(MAKE) molecule vm; status=$$?; python -m demo release; exit $$status
+.PHONY: test lint sanity unit integration bookworm site hardened vm lynis
+test: setup ## all tests; the scenario `hardened`, which mostly waits, runs beside others
+	ANANKE_KEEP=1 $(MAKE) --jobs=2 --output-sync=target hardened lint unit sanity integration bookworm \
+	 && ANANKE_KEEP=1 $(MAKE) site vm; status=$$?; python -m demo release; exit $$status
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	ruff check .
@@ -48,8 +48,11 @@ sanity: setup ## ansible-test sanity
 integration: setup ## the conda channel in clean containers
 	pytest tests/integration
 
-molecule: setup ## whole runs on test machines: check mode, converge, idempotence, verify
+# Whole runs on test machines: check mode, converge, idempotence, verify.
+bookworm: setup ## hubs on a hardened Debian 12, through killed runs, with LMS and browser
 	molecule test --scenario-name bookworm
+
+site: setup ## hubs on a hardened Debian 13, with all end-to-end tests
 	molecule test --scenario-name site
 
 hardened: setup ## every role on one machine, seen from elsewhere on its network
