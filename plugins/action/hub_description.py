@@ -42,7 +42,12 @@ def _known_names(options: Mapping[str, set[str]]) -> set[str]:
 
 def _names_of_machines(options: Mapping[str, set[str]]) -> set[str]:
     """Names of variables that are read for machines only."""
-    set_for_hubs = {"container_admin_name", "container_admin_locations", "container_admin_settled"}
+    set_for_hubs = {
+        "container_admin_name",
+        "container_admin_locations",
+        "container_admin_quotas",
+        "container_admin_settled",
+    }
     return set_for_hubs.union(*(names for role, names in options.items() if role not in _HUB_ROLES))
 
 
@@ -191,6 +196,7 @@ def _needs(host: str, described: Mapping[str, Any], store: Any) -> dict[str, Any
         "name": hub["container_admin"],
         "store": store,
         "locations": [described["location"]],
+        "quotas": [described["quota"]],
         **described["account"],
     }
     return {"name": host, "port": hub["port"], "container_admin": grants}

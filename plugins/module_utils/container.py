@@ -62,6 +62,8 @@ class Container:
     memory: int | None = None
     cpus: float | None = None
     pids: int | None = None
+    user_quota: bool = False
+    """Whether hub users have quotas, and so no other place on disk that they can write to."""
     devices: tuple[str, ...] = ()
     volumes: tuple[Volume, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
@@ -80,6 +82,8 @@ class Container:
             arguments.append(f"--memory={self.memory}")
         if self.cpus is not None:
             arguments.append(f"--cpus={self.cpus:g}")
+        if self.user_quota:
+            arguments.append("--tmpfs=/var/tmp:rw,mode=1777,nosuid,nodev")
         return arguments + [f"--add-host={name}:{address}" for name, address in self.hosts]
 
 

@@ -13,8 +13,10 @@ import struct
 GROUP = 128 << 20
 """Bytes of a whole group of blocks of 4 KiB. A last group that is not whole may be too small for its own tables and is left out."""
 SMALLEST = 2 * GROUP
-# Small file systems would get other blocks by themselves, and could then not become large ones; root needs no share of a home.
-MKFS = ["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-I", "256", "-i", "16384"]
+# Small file systems would get other blocks by themselves, and could then not become large ones. One percent is kept for the account, and so
+# for its hubs themselves, which go on when their users have filled the rest.
+MKFS = ["mkfs.ext4", "-q", "-F", "-m", "1", "-b", "4096", "-I", "256", "-i", "16384"]
+COUNT = ["tune2fs", "-O", "quota,project", "-Q", "prjquota"]
 QUOTA = ["-O", "quota,project", "-E", "quotatype=prjquota"]
 
 SUPERBLOCK = 1024

@@ -11,13 +11,26 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, homes, logins, nginx, turns
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
+    accounts,
+    files,
+    homes,
+    logins,
+    nginx,
+    quotas,
+    turns,
+)
 
 LOCATION: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "path": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
     "upload_limit": {"type": "str", "default": "1g"},
+}
+QUOTA: dict[str, t.Any] = {
+    "hub": {"type": "str", "required": True},
+    "size": {"type": "int"},
+    "users": {"type": "dict", "default": {}},
 }
 OPTIONS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
@@ -28,6 +41,7 @@ OPTIONS: dict[str, t.Any] = {
     "home_size": {"type": "bytes"},
     "home_offline": {"type": "bool", "default": False},
     "locations": {"type": "list", "elements": "dict", "default": [], "options": LOCATION},
+    "quotas": {"type": "list", "elements": "dict", "default": [], "options": QUOTA},
 }
 """Argument spec of one container admin and its hubs' public paths."""
 Wanted = t.Mapping[str, t.Any]
@@ -44,11 +58,18 @@ def grant(wanted: Wanted, checked: accounts.Run, run: nginx.Run) -> list[str]:
     :raises NginxError: nginx refuses a path, or is not set up
     """
     account = _account(wanted)
+    refused = refusals(wanted)
+    if refused:
+        raise accounts.AccountError("; ".join(refused))
     with files.lock("accounts"):
         done = accounts.create(account, checked, check=False)
     if wanted["home_size"] is not None:
         with files.lock(f"home-{account.name}"):  # copying a home may take long, and others need not wait for it
             done += homes.ensure(_home(wanted), run, check=False)
+    entry = accounts.lookup(account.name)
+    if entry is not None:
+        with files.lock("quotas"):
+            done += quotas.apply(_quotas(wanted), entry.pw_dir, run)
     with files.lock("accounts"):
         done += accounts.furnish(account, checked, check=False)
         turns.provide()
@@ -69,6 +90,8 @@ def foretell(wanted: Wanted) -> list[str]:
     """
     account = _account(wanted)
     done = accounts.create(account, _never, check=True)
+    entry = accounts.lookup(account.name)
+    done += quotas.foretell(_quotas(wanted), None if entry is None else entry.pw_dir)
     hidden = False
     if wanted["home_size"] is not None:
         if accounts.lookup(account.name) is None:
@@ -82,6 +105,11 @@ def foretell(wanted: Wanted) -> list[str]:
     for path, content in _fragments(wanted):
         done += nginx.foretell(path, content)
     return done
+
+
+def refusals(wanted: Wanted) -> list[str]:
+    """Why this machine cannot grant it, whatever else is there: one readable sentence each."""
+    return quotas.refusals(_quotas(wanted), wanted["name"], wanted["home_size"])
 
 
 def settled(wanted: Wanted) -> bool:
@@ -107,7 +135,12 @@ def _home(wanted: Wanted) -> homes.Home:
     entry = accounts.lookup(wanted["name"])
     if entry is None:
         raise accounts.AccountError(f"account {wanted['name']} went away during the run: run again")
-    return homes.wanted(entry, wanted["home_size"], wanted["home_offline"])
+    projects = any(quota.size is not None for quota in _quotas(wanted))
+    return homes.wanted(entry, wanted["home_size"], wanted["home_offline"], projects)
+
+
+def _quotas(wanted: Wanted) -> list[quotas.Quota]:
+    return quotas.from_options(wanted["quotas"])
 
 
 def _fragments(wanted: Wanted) -> list[tuple[str, str]]:

@@ -35,6 +35,7 @@ SKELETON = "/etc/skel"
 PATIENCE = 10.0
 """Seconds until the kernel lets go of an image after it was unmounted."""
 AGAIN = "ansible-playbook ananke.jupyterhub.grow --limit HUB --extra-vars container_admin_home_offline=true"
+COUNT_AGAIN = AGAIN.replace(".grow ", ".hubs ")
 
 # Without a limit of starts: logins while the image is away, or enlargements one after the other, must not use it up.
 MOUNT = """\
@@ -75,6 +76,8 @@ class Home:
     """Bytes, rounded down to whole groups of blocks, so that each size can be reached exactly."""
     offline: bool = False
     """Whether the account's hubs may be stopped where there is no other way."""
+    projects: bool = False
+    """Whether it must count the space of projects."""
 
     @property
     def image(self) -> str:
@@ -97,7 +100,7 @@ class Home:
         return f"user@{self.uid}.service"
 
 
-def wanted(entry: pwd.struct_passwd, size: int, offline: bool) -> Home:
+def wanted(entry: pwd.struct_passwd, size: int, offline: bool, projects: bool = False) -> Home:
     """The home of an account, with a size that can be reached exactly.
 
     Raises:
@@ -106,7 +109,7 @@ def wanted(entry: pwd.struct_passwd, size: int, offline: bool) -> Home:
     whole = size // ext4.GROUP * ext4.GROUP
     if whole < ext4.SMALLEST:
         raise AccountError(f"container_admin_home_size of {entry.pw_name} is too small: write at least 256M")
-    return Home(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, whole, offline)
+    return Home(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, whole, offline, projects)
 
 
 def unit_name(path: str) -> str:
@@ -143,6 +146,7 @@ def ensure(home: Home, run: Run, check: bool) -> list[str]:
             _mount(home, units, run)
             device = _mounted(home)
     done += _grow(home, device, run, check)
+    done += _count_projects(home, device, run, check)
     if os.path.isdir(home.former) and pristine(home.former):
         done.append(f"{home.former} removed")
         if not check:
@@ -217,7 +221,7 @@ def _mounted(home: Home) -> str | None:
 
 def _units(home: Home, device: str | None) -> dict[str, str]:
     """Path and content of the home's units."""
-    options = ["loop", "nosuid", "nodev", "discard"]
+    options = ["loop", "nosuid", "nodev", "discard", f"resuid={home.uid}"]
     if ext4.read(device or home.image).quota:
         options.append("prjquota")
     mount = MOUNT.format(name=home.name, image=home.image, path=home.path, options=",".join(options))
@@ -229,12 +233,16 @@ def _units(home: Home, device: str | None) -> dict[str, str]:
 
 def _mount(home: Home, units: dict[str, str], run: Run) -> None:
     os.makedirs(home.path, mode=0o700, exist_ok=True)
+    _write_units(units, run)
+    hint = f"journalctl --unit={home.unit} says why; run again when that is repaired"
+    _must(run, ["systemctl", "enable", "--now", home.unit], hint)
+
+
+def _write_units(units: dict[str, str], run: Run) -> None:
     for path, content in units.items():
         files.folder(os.path.dirname(path))
         files.write(path, content, 0o644)
     _must(run, ["systemctl", "daemon-reload"], "look at systemd's journal and run again")
-    hint = f"journalctl --unit={home.unit} says why; run again when that is repaired"
-    _must(run, ["systemctl", "enable", "--now", home.unit], hint)
 
 
 def _provide(home: Home, run: Run, check: bool) -> list[str]:
@@ -354,13 +362,27 @@ def _grow(home: Home, device: str | None, run: Run, check: bool) -> list[str]:
                 f"the kernel does not enlarge the home of {home.name} while it is in use ({' '.join(output.split())}). Its hubs"
                 f" go on with {shown(now)}. To enlarge it while they are stopped, about a minute: {AGAIN}"
             )
-        _grow_offline(home, run)
+        _change_offline(home, ["resize2fs"], [_kibibytes(home)], run)
         done.append("the account's hubs were stopped meanwhile")
     return done
 
 
-def _grow_offline(home: Home, run: Run) -> None:
-    """Enlarge the image while it is not mounted, under a name that nobody else can mount."""
+def _count_projects(home: Home, device: str | None, run: Run, check: bool) -> list[str]:
+    """Have a file system count projects that was made without; ``device`` is None with ``check`` where it is not mounted."""
+    if not home.projects or ext4.read(device or home.image).quota:
+        return []
+    if not home.offline:
+        raise AccountError(
+            f"the home of {home.name} was made where nothing counted projects, so its hubs' users cannot have quotas yet. To change that"
+            f" while its hubs are stopped, about a minute: {COUNT_AGAIN}"
+        )
+    if not check:
+        _change_offline(home, ext4.COUNT, [], run)
+    return ["home counts projects; the account's hubs were stopped meanwhile"]
+
+
+def _change_offline(home: Home, command: list[str], rest: list[str], run: Run) -> None:
+    """Change the image by a command while it is not mounted, under a name that nobody else can mount."""
     aside = f"{home.image}.offline"
     _stop(home, run)
     hint = f"end what uses {home.path} (fuser --mount --verbose {home.path}) and run again"
@@ -369,15 +391,16 @@ def _grow_offline(home: Home, run: Run) -> None:
         _wait_for_release(home, run)
         os.rename(home.image, aside)
         _fsck(aside, run)
-        status, output = run(["resize2fs", aside, _kibibytes(home)])
+        status, output = run([*command, aside, *rest])
         if status:
             _fsck(aside, run)
         os.rename(aside, home.image)
         _sync(IMAGES)
         if status:
-            raise AccountError(f"resize2fs failed for {home.image}: {output.strip()}; all files are as they were")
+            raise AccountError(f"{command[0]} failed for {home.image}: {output.strip()}; all files are as they were")
     finally:
         if os.path.exists(home.image):
+            _write_units(_units(home, None), run)  # how it is mounted depends on what it counts
             run(["systemctl", "start", home.unit])
             run(["systemctl", "start", home.manager])
     if _mounted(home) is None:

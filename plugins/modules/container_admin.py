@@ -18,6 +18,7 @@ description:
     reloads; runs side by side wait for each other.
   - Where wanted, puts the home onto a file system image of its own with C(nosuid) and C(nodev), mounted by a systemd unit without which the account's
     systemd manager does not start. A home that holds files is not moved unasked.
+  - Where wanted, keeps users of the account's hubs to quotas inside that home. The service C(ananke-quotas) gives homes their projects.
   - Provides the turns that starting hubs take, so that no more start at once than the machine's CPUs start well.
   - All of it is one module execution, and without changes it starts no process.
   - Must run as root.
@@ -84,6 +85,23 @@ options:
         description: Largest request body, as an nginx size; V(0) means no limit.
         type: str
         default: 1g
+  quotas:
+    description: Quotas for users of this account's hubs. They need O(home_size), a kernel that counts projects, and the role quotas on the machine.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      hub:
+        description: Name of the hub.
+        type: str
+        required: true
+      size:
+        description: Bytes of each hub user's home. If not given, the hub has no quotas.
+        type: int
+      users:
+        description: Bytes by name, for hub users who have another limit.
+        type: dict
+        default: {}
 """
 
 EXAMPLES = r"""

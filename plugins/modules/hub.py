@@ -86,6 +86,12 @@ options:
   pids:
     description: Limit of the container's processes and threads.
     type: int
+  user_quota:
+    description:
+      - Whether hub users have quotas for their homes. Then C(/var/tmp) of the container is in memory, like C(/tmp), and counts there: on disk it
+        would be a way around quotas.
+    type: bool
+    default: false
   devices:
     description: Devices of the machine, or CDI names, that the container gets.
     type: list
@@ -258,6 +264,7 @@ class Hub:
             image=self.image,
             folder=self.folder,
             port=self.wish["port"],
+            user_quota=self.wish["user_quota"],
             devices=tuple(self.wish["devices"]),
             volumes=tuple(container.Volume(**one) for one in self.wish["volumes"]),
             hosts=tuple((name, self.address(wanted)) for name, wanted in sorted(self.wish["extra_hosts"].items())),
@@ -476,6 +483,7 @@ def main() -> None:
             "memory": {"type": "int"},
             "cpus": {"type": "float"},
             "pids": {"type": "int"},
+            "user_quota": {"type": "bool", "default": False},
             "devices": {"type": "list", "elements": "str", "default": []},
             "volumes": {"type": "list", "elements": "dict", "default": [], "options": volume_spec},
             "extra_hosts": {"type": "dict", "default": {}},

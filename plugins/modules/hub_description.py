@@ -116,6 +116,10 @@ location:
   description: The hub's C(name), C(path), C(port) and C(upload_limit) (bytes) for the machine's proxy.
   returned: success, and O(all_hubs) is false
   type: dict
+quota:
+  description: The hub's name as C(hub), C(size) of each user's quota in bytes, null for none, and C(users) with another one.
+  returned: success, and O(all_hubs) is false
+  type: dict
 lms_sheet:
   description: The values for the LMS's admin, as text.
   returned: success, and O(all_hubs) is false

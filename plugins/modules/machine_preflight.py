@@ -12,7 +12,8 @@ version_added: 0.1.0
 author:
   - The ananke.jupyterhub authors (@ananke-jupyterhub)
 description:
-  - Fails, with all reasons at once, when a port of a hub is in use by somebody else than its container admin.
+  - Fails, with all reasons at once, when a port of a hub is in use by somebody else than its container admin, or when
+    quotas are wanted that the machine's kernel cannot keep anybody to.
   - Finds out for which hubs root has nothing to grant, so that M(ananke.jupyterhub.container_admin) need not be executed for them.
   - Reads only, and starts no process.
   - Must run as root.
@@ -92,6 +93,25 @@ options:
                 description: Largest request body, as an nginx size; V(0) means no limit.
                 type: str
                 default: 1g
+          quotas:
+            description:
+              - Quotas for users of this account's hubs. They need O(hubs[].container_admin.home_size), a kernel that counts projects, and the role
+                quotas on the machine.
+            type: list
+            elements: dict
+            default: []
+            suboptions:
+              hub:
+                description: Name of the hub.
+                type: str
+                required: true
+              size:
+                description: Bytes of each hub user's home. If not given, the hub has no quotas.
+                type: int
+              users:
+                description: Bytes by name, for hub users who have another limit.
+                type: dict
+                default: {}
 """
 
 EXAMPLES = r"""
@@ -140,6 +160,8 @@ def main() -> None:
         module.fail_json(msg="machine_preflight must run as root: set become: true for this task", problems=[])
     hubs = module.params["hubs"]
     problems = sockets.taken({**hub, "container_admin": hub["container_admin"]["name"]} for hub in hubs)
+    for hub in hubs:
+        problems += grants.refusals(hub["container_admin"])
     if problems:
         module.fail_json(msg="; ".join(problems), problems=problems)
     settled = [hub["name"] for hub in hubs if grants.settled(hub["container_admin"])]

@@ -17,6 +17,7 @@ WANTED: dict[str, Any] = {
     "store": "/srv/store",
     "home_size": None,
     "home_offline": False,
+    "quotas": [],
     "locations": [{"name": "math101", "path": "/math101/", "port": 8101, "upload_limit": "1g"}],
 }
 

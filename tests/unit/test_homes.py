@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pwd
 import shutil
 import socket
@@ -107,6 +108,8 @@ class Machine:
         elif argv[0] == "umount":
             shutil.rmtree(argv[1])
             Path(argv[1]).mkdir()
+        elif argv[0] == "tune2fs":
+            self.write(argv[-1], ext4.PROJECTS)
         elif argv[0] == "resize2fs":
             self.write(argv[1], 0, int(argv[2].rstrip("K")) // 4)
         elif argv[:2] == ["systemctl", "stop"] and argv[2].endswith(".mount"):
@@ -151,7 +154,7 @@ def test_a_new_home_and_then_nothing_more(machine: Machine) -> None:
     assert "home put onto" in done[0]
     assert not (machine.folder / "home/.alice.before-image").exists()
     unit = (machine.folder / "units" / home(machine).unit).read_text()
-    assert "Options=loop,nosuid,nodev,discard,prjquota\n" in unit
+    assert "Options=loop,nosuid,nodev,discard,resuid=4242,prjquota\n" in unit
     drop_in = machine.folder / "units/user@4242.service.d/50-ananke-home.conf"
     assert f"RequiresMountsFor={machine.folder}/home/alice\n" in drop_in.read_text()
     assert homes.ensure(home(machine), never, check=True) == []
@@ -169,6 +172,36 @@ def test_without_project_quotas_in_the_kernel(machine: Machine) -> None:
 
     homes.ensure(home(machine), run, check=False)
     assert "prjquota" not in (machine.folder / "units" / home(machine).unit).read_text()
+
+
+def test_a_home_that_counts_no_projects_learns_it_only_when_asked(machine: Machine) -> None:
+    real, tried = machine.run, []
+
+    def run(argv: Sequence[str]) -> tuple[int, str]:
+        if argv[0] == "mount" and not tried:
+            tried.append(argv)
+            return 32, "the kernel then had no quotas"
+        return real(argv)
+
+    homes.ensure(home(machine), run, check=False)
+    image = machine.folder / "homes/alice.img"
+    assert not ext4.read(str(image)).quota
+    machine.ran.clear()
+    for check in (True, False):
+        with pytest.raises(accounts.AccountError, match=r"playbook ananke\.jupyterhub\.hubs .*home_offline=true"):
+            homes.ensure(dataclasses.replace(home(machine), projects=True), machine.run, check=check)
+    assert machine.ran == []
+    wanted = dataclasses.replace(home(machine, offline=True), projects=True)
+    assert homes.ensure(wanted, never, check=True) == [
+        "home counts projects; the account's hubs were stopped meanwhile"
+    ]
+    homes.ensure(wanted, machine.run, check=False)
+    assert machine.ran.index("systemctl stop user@4242.service") < machine.ran.index(
+        f"tune2fs -O quota,project -Q prjquota {image}.offline"
+    )
+    assert ext4.read(str(image)).quota
+    assert "prjquota" in (machine.folder / "units" / home(machine).unit).read_text()
+    assert homes.ensure(wanted, never, check=True) == []
 
 
 def test_a_home_with_files_is_moved_only_when_asked(machine: Machine) -> None:

@@ -96,6 +96,18 @@ class Guest:
         """Start users' servers and wait for them."""
         self._student("start", *users)
 
+    def welcome(self, *users: str) -> None:
+        """Make users known to the hub."""
+        self._student("welcome", *users)
+
+    def stop(self, *users: str) -> None:
+        """Stop users' servers."""
+        self._student("stop", *users)
+
+    def start_and_listen(self, user: str) -> str:
+        """Start a user's server; what the user is told meanwhile."""
+        return self._student("progress", user)
+
     def run(self, user: str, code: str) -> dict[str, Any]:
         """Run code in a kernel of the user's: `text` is what it printed, `died` whether the kernel did."""
         return dict(json.loads(self._student("run", user, code)))

@@ -1,6 +1,9 @@
 """Runs in the hub's container: starts users' servers by the hub's API, and code in kernels of theirs.
 
 student.py start NAME...    servers for these users; returns when all are ready
+student.py welcome NAME...  makes these users known to the hub
+student.py stop NAME...     ends them
+student.py progress NAME    starts a server, waits for it, and prints what its user is told meanwhile
 student.py run NAME CODE    prints {"text": what the code printed, "died": whether its kernel did}
 """
 
@@ -39,10 +42,16 @@ async def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
     return answer.code, json.loads(answer.body) if answer.body else None
 
 
-async def start(names: list[str]) -> None:
-    """Start servers and wait until they are ready."""
+async def welcome(names: list[str]) -> None:
+    """Make users known to the hub."""
     for name in names:
         await ask("POST", f"/hub/api/users/{name}")
+
+
+async def start(names: list[str]) -> None:
+    """Start servers and wait until they are ready."""
+    await welcome(names)
+    for name in names:
         await ask("POST", f"/hub/api/users/{name}/server")
     end = time.monotonic() + TIMEOUT
     waiting = set(names)
@@ -57,6 +66,23 @@ async def start(names: list[str]) -> None:
                 waiting.remove(name)
             elif not server["pending"]:
                 raise SystemExit(f"the server of {name} did not start: {user}")
+
+
+async def stop(names: list[str]) -> None:
+    """Stop servers and wait until they are gone."""
+    for name in names:
+        await ask("DELETE", f"/hub/api/users/{name}/server")
+        while (await ask("GET", f"/hub/api/users/{name}"))[1]["servers"]:
+            await asyncio.sleep(1)
+
+
+async def progress(name: str) -> str:
+    """Start a server; what its user is told while it starts."""
+    await ask("POST", f"/hub/api/users/{name}/server")
+    path = f"{BASE}/hub/api/users/{name}/server/progress"
+    answer = await AsyncHTTPClient().fetch(HTTPRequest(path, headers=HEADERS, request_timeout=TIMEOUT))
+    lines = answer.body.decode().splitlines()
+    return "\n".join(json.loads(line.removeprefix("data:"))["message"] for line in lines if line.startswith("data:"))
 
 
 async def run(name: str, code: str) -> dict[str, Any]:
@@ -96,5 +122,11 @@ async def run(name: str, code: str) -> dict[str, Any]:
 if __name__ == "__main__":
     if sys.argv[1] == "start":
         asyncio.run(start(sys.argv[2:]))
+    elif sys.argv[1] == "welcome":
+        asyncio.run(welcome(sys.argv[2:]))
+    elif sys.argv[1] == "stop":
+        asyncio.run(stop(sys.argv[2:]))
+    elif sys.argv[1] == "progress":
+        print(asyncio.run(progress(sys.argv[2])))
     else:
         print(json.dumps(asyncio.run(run(sys.argv[2], sys.argv[3]))))

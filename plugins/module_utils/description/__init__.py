@@ -108,6 +108,22 @@ def _volumes(value: Any) -> list[dict[str, Any]]:
     return result
 
 
+_QUOTA = checks.size(16 * _M, 64 * _T, "2G")
+
+
+def _quotas(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise Bad("it is not a mapping of user names to sizes", "Write {NAME: SIZE}, such as {u123: 10G}")
+    result = {}
+    for name, size in value.items():
+        _USERS(name)
+        try:
+            result[str(name)] = _QUOTA(size)
+        except Bad as error:
+            raise error.inside(f".{name}", shown(size)) from None
+    return result
+
+
 def _default_url(value: Any) -> str:
     remedy = "Write a path inside the user's server, such as /lab"
     result = str(checks.text(_DEFAULT_URL, "it is not a path of an address", remedy)(value))
@@ -156,6 +172,8 @@ VARIABLES: dict[str, checks.Check] = {
     "hub_user_swap": checks.optional(checks.size(0, 64 * _T, "1G")),
     "hub_user_tasks": checks.optional(checks.integer(32, 4194304, "a number of tasks")),
     "hub_user_cpus": checks.optional(checks.number(0.1, 4096, "a number of CPUs")),
+    "hub_user_quota": checks.optional(_QUOTA),
+    "hub_user_quotas": _quotas,
     "hub_admins": checks.names(_USERS, "Write a list of names"),
     "hub_users": checks.names(_USERS, "Write a list of names"),
     "hub_log_level": checks.choice(*LOG_LEVELS),
@@ -300,7 +318,7 @@ def describe(
     what paths of files are relative to.
 
     Returns ``(result, problems)``: result is None if there are problems, and otherwise
-    ``{"hub", "description", "account", "location", "lms_sheet"}``.
+    ``{"hub", "description", "account", "location", "quota", "lms_sheet"}``.
     """
     reader = _Reader(host, variables)
     _unknown_names(reader, {*VARIABLES, *known})
@@ -407,9 +425,31 @@ def _together(reader: _Reader) -> None:
         if reader.has(inner, outer) and values[inner] > values[outer]:
             what = f"one user may have more {what} than the hub ({outer} is {shown(reader.variables[outer])})"
             reader.refuse(inner, None, what, f"Lower {inner} or raise {outer}")
+    _quota_fits(reader)
     if reader.has("hub_cull_timeout", "hub_cull_every") and 0 < values["hub_cull_timeout"] < values["hub_cull_every"]:
         what = f"idle servers are looked for only every {values['hub_cull_every']} seconds"
         reader.refuse("hub_cull_timeout", None, what, "Raise hub_cull_timeout or lower hub_cull_every")
+
+
+def _quota_fits(reader: _Reader) -> None:
+    """Quotas need a file system of the account's own, and mean nothing when they are larger than that."""
+    values = reader.values
+    if values.get("hub_user_quotas") and "hub_user_quota" in values and not reader.has("hub_user_quota"):
+        what = "it names exceptions from hub_user_quota, which is not set"
+        reader.refuse("hub_user_quotas", None, what, "Set hub_user_quota for all users of the hub, such as 2G")
+    if not reader.has("hub_user_quota") or "container_admin_home_size" not in values:
+        return
+    size = values["container_admin_home_size"]
+    if size is None:
+        what = "quotas of hub users need a home of a size, and the hub's account has none"
+        reader.refuse("hub_user_quota", None, what, "Set container_admin_home_size, such as 50G, or remove it")
+        return
+    quotas = {"hub_user_quota": values["hub_user_quota"]}
+    quotas.update((f"hub_user_quotas.{name}", one) for name, one in (values.get("hub_user_quotas") or {}).items())
+    for key, quota in quotas.items():
+        if quota > size:
+            what = f"one user may have more than the account's whole home, which has {size >> 20}M"
+            reader.refuse(key, shown(quota), what, "Lower it or raise container_admin_home_size")
 
 
 def _lti(reader: _Reader) -> Optional[dict[str, Any]]:
@@ -539,6 +579,7 @@ def _result(
         "description": description,
         "account": {key.removeprefix("container_admin_"): values[key] for key in _ACCOUNT_VARIABLES},
         "location": location,
+        "quota": {"hub": name, "size": values["hub_user_quota"], "users": values["hub_user_quotas"]},
         "lms_sheet": lti.sheet(description),
     }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _INSTEAD = {
     "container_admin_name": "Set hub_container_admin, which names the hub's account",
     "container_admin_locations": "Remove it; a hub's public path is its hub_path",
+    "container_admin_quotas": "Remove it; quotas of a hub's users are hub_user_quota and hub_user_quotas",
     "hub_image_definitions": "Set it for {machine}, and choose one of its names with hub_image",
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import description
+from . import description, space
 from .authenticator import LmsAuthenticator, WaitingAuthenticator
 from .description import Description
 from .files import read_secret
@@ -83,7 +83,12 @@ def base(c: Any) -> None:
         "slow_spawn_timeout": 5,
     }
     c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
-    c.JupyterHub.template_vars = {"hub_name": hub.name, "lms_site": lms_site(hub), "has_lms": hub.lti is not None}
+    c.JupyterHub.template_vars = {
+        "hub_name": hub.name,
+        "lms_site": lms_site(hub),
+        "has_lms": hub.lti is not None,
+        "announcement": space.announcement,
+    }
 
     c.JupyterHub.services = []
     c.JupyterHub.load_roles = []

@@ -18,6 +18,9 @@ from jupyterhub.utils import random_port
 from systemdspawner import SystemdSpawner, systemd
 from traitlets import Float, Int, List, Unicode
 
+from . import space
+from .paths import Paths
+
 #: Paths that hold the hub's secrets and configuration; nothing of them exists in a hub user's server.
 HIDDEN_PATHS = (
     "/var/lib/jupyterhub",
@@ -213,6 +216,9 @@ class AnankeSpawner(SystemdSpawner):
 
     async def _start_unit(self) -> tuple[str, int]:
         self.refuse_foreign_home()
+        shortage = space.notice(self.user.name, Paths.current())
+        if shortage:  # who cannot save must be able to delete, so the server starts all the same
+            self.log.warning("%s: %s", self.user.name, shortage)
         self.port = random_port()
         if await systemd.service_running(self.unit_name):
             self.log.warning("%s runs unknown to the hub; it is stopped first.", self.unit_name)
@@ -249,7 +255,8 @@ class AnankeSpawner(SystemdSpawner):
         return self.ip or "127.0.0.1", self.port
 
     def _failure(self, what: str) -> str:
-        return (
+        shortage = space.notice(self.user.name, Paths.current())
+        return (f"{shortage} " if shortage else "") + (
             f"Your server {what}. Try again; if it fails again, tell whoever runs this hub: the reason is in the "
             "output of "
             f"'journalctl -u {self.unit_name}' in the hub's container."
@@ -273,6 +280,9 @@ class AnankeSpawner(SystemdSpawner):
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """What the spawn page shows while one waits."""
+        shortage = space.notice(self.user.name, Paths.current())
+        if shortage:
+            yield {"progress": 5, "message": shortage}
         queue = self.queue(self.concurrent_starts)
         shown: int | None = -1
         while True:
