@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -140,3 +142,15 @@ def _kill_at(account: Account, last: str) -> None:
 
 def _kill_no_more(account: Account) -> None:
     account.run("rm -f /usr/local/sbin/*; sleep 0.5")
+
+
+def test_quotas_are_refused_where_the_kernel_counts_no_projects(machine: Machine) -> None:
+    quota = {"hub": "math101", "size": 1 << 30}
+    hub = {"name": "math101", "port": 8101, "container_admin": {"name": NAME, "home_size": "2G", "quotas": [quota]}}
+    look = ["--become", "--module-name", "ananke.jupyterhub.machine_preflight", "--args", json.dumps({"hubs": [hub]})]
+    done = subprocess.run(
+        ["ansible", machine.name, "-i", str(INVENTORY), *look], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode != 0
+    assert "has no quota_v2" in done.stdout
+    assert "remove hub_user_quota" in done.stdout
