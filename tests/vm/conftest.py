@@ -24,7 +24,7 @@ from testbed.client import HARDENED  # noqa: E402
 from testbed.common import BUILD, REPOSITORY, digest, extra_cas  # noqa: E402
 
 NAME = os.environ.get("ANANKE_VM", "limits")
-ROLES = os.environ.get("ANANKE_VM_ROLES", "auditing,baseline,cgroups,podman")
+ROLES = os.environ.get("ANANKE_VM_ROLES", "auditing,baseline,cgroups,podman,quotas")
 """What is applied to the machine: by default the roles that need a kernel of its own; "all" takes ten minutes more."""
 INVENTORY = REPOSITORY / "tests/vm/inventory"
 SWAP = """
