@@ -10,6 +10,7 @@ import pytest
 
 from ananke_hub import space
 from ananke_hub.paths import Paths
+from ananke_hub.spawner import AnankeSpawner
 
 G = 2**30
 
@@ -56,3 +57,24 @@ def test_pages_say_it_to_people_and_not_to_services(paths: Paths, monkeypatch: p
     assert "full" in space.announcement(SimpleNamespace(name="ualice", spawners={}))
     assert space.announcement(SimpleNamespace(name="ualice")) == ""
     assert space.announcement(None) == ""
+
+
+@pytest.mark.parametrize(("home", "in_memory"), [(G, False), (4096, True)])
+def test_a_server_in_a_full_home_starts_with_settings_in_memory(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, home: int, in_memory: bool
+) -> None:
+    monkeypatch.setattr(Paths, "current", lambda: paths)
+    fill(monkeypatch, hub=G, home=home)
+    asked = SimpleNamespace(
+        user=SimpleNamespace(name="ualice"),
+        unit_name="jupyter-ualice",
+        default_shell="",
+        extra_paths=[],
+        server_paths=["/bin"],
+        environment={},
+        get_env=dict,
+    )
+    found = AnankeSpawner.server_environment(asked)
+    assert found["HOME"] == "/var/lib/ualice"
+    for name in ("JUPYTER_CONFIG_DIR", "IPYTHONDIR"):
+        assert (found.get(name, "").startswith("/run/jupyter-ualice/")) is in_memory, name

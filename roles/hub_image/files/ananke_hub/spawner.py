@@ -191,6 +191,9 @@ class AnankeSpawner(SystemdSpawner):
             # kernels talk through sockets in here: their TCP ports could be listened to by every user of the hub
             "JUPYTER_RUNTIME_DIR": runtime,
         }
+        if space.notice(self.user.name, Paths.current()):
+            # JupyterLab and kernels write settings when they start, and would end where they cannot: nobody could delete anything
+            own.update({"JUPYTER_CONFIG_DIR": f"{runtime}/jupyter", "IPYTHONDIR": f"{runtime}/ipython"})
         declared: dict[str, str] = self.get_env()
         return {**declared, **{key: value for key, value in own.items() if key not in self.environment}}
 
