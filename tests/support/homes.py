@@ -41,6 +41,10 @@ WantedBy=default.target
 """
 
 
+KILLED_AT = ("cp", "e2fsck", "mkfs.ext4", "resize2fs", "systemctl", "umount")
+"""Programs in whose place tests put some that kill the run."""
+
+
 class Machine(Protocol):
     """A test machine, or a virtual one."""
 
@@ -113,10 +117,11 @@ class Account:
 
     def remove(self) -> None:
         """As if it had never been."""
+        killers = " ".join(f"/usr/local/sbin/{name}" for name in KILLED_AT)
         self.run(
             f"""
             systemctl stop user@$(id -u {NAME}).service user-runtime-dir@$(id -u {NAME}).service home-{NAME}.mount
-            rm -f /usr/local/sbin/* /var/lib/systemd/linger/{NAME} /etc/systemd/system/user@$(id -u {NAME}).service.d/*
+            rm -f {killers} /var/lib/systemd/linger/{NAME} /etc/systemd/system/user@$(id -u {NAME}).service.d/*
             systemctl disable home-{NAME}.mount
             umount /run/ananke/homes/{NAME}
             userdel --remove {NAME}
