@@ -88,7 +88,7 @@ options:
     type: int
   user_quota:
     description:
-      - Whether hub users have quotas for their homes. Then C(/var/tmp) of the container is in memory, like C(/tmp), and counts there: on disk it
+      - Whether hub users have quotas for their homes. Then C(/var/tmp) of the container is in memory, like C(/tmp), and counts there. On disk it
         would be a way around quotas.
     type: bool
     default: false

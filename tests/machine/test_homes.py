@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from conftest import INVENTORY
 
-from homes import IMAGE, NAME, Account
+from homes import IMAGE, KILLED_AT, NAME, Account
 from testbed.machine import Machine
 
 
@@ -141,7 +141,7 @@ def _kill_at(account: Account, last: str) -> None:
 
 
 def _kill_no_more(account: Account) -> None:
-    account.run("rm -f /usr/local/sbin/*; sleep 0.5")
+    account.run(f"cd /usr/local/sbin && rm -f {' '.join(KILLED_AT)}; sleep 0.5")
 
 
 def test_quotas_are_refused_where_the_kernel_counts_no_projects(machine: Machine) -> None:
