@@ -42,6 +42,10 @@ options:
       content:
         description: Its text. If not given, the file is removed.
         type: str
+      mode:
+        description: Its mode, in octal.
+        type: str
+        default: "0644"
   port:
     description: Port for the fresh login, as the controller reaches it. If not given, that of the present connection.
     type: int
@@ -111,7 +115,11 @@ def main() -> None:
             "files": {
                 "type": "list",
                 "elements": "dict",
-                "options": {"path": {"type": "path", "required": True}, "content": {"type": "str"}},
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "content": {"type": "str"},
+                    "mode": {"type": "str", "default": "0644"},
+                },
                 "required": True,
             },
             "port": {"type": "int"},
@@ -133,7 +141,7 @@ def main() -> None:
         elif wanted["act"] == "restore":
             access.restore(commands.status)
         else:
-            changes = [access.Change(one["path"], one["content"]) for one in wanted["files"]]
+            changes = [access.Change(one["path"], one["content"], int(one["mode"], 8)) for one in wanted["files"]]
             diff = differences(changes)
             access.check_admins(wanted["admins"], wanted["password"])
             done = (
