@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from conftest import INVENTORY
 
-from homes import IMAGE, KILLED_AT, NAME, Account
+from homes import IMAGE, NAME, Account
 from testbed.machine import Machine
 
 
@@ -104,10 +104,10 @@ def test_twenty_enlargements_under_load_lose_nothing(account: Account) -> None:
 def test_a_move_that_is_killed_at_every_step_is_finished_by_the_next_run(account: Account) -> None:
     account.run(f"useradd --create-home {NAME}; runuser -u {NAME} -- sh -c 'echo mine >/home/{NAME}/file'")
     for number, last in enumerate(["mkfs.ext4", "cp", "umount", "daemon-reload", "enable"]):
-        _kill_at(account, last)
+        account.kill_at(last)
         # consent is given once: what has begun is finished without it
         assert account.one("256M", offline=number == 0).get("failed"), f"the module did not run {last}"
-        _kill_no_more(account)
+        account.kill_no_more()
     finished = account.one("256M")
     assert finished["changed"], finished
     assert account.own("cat file") == "mine\n"
@@ -120,28 +120,13 @@ def test_an_enlargement_that_is_killed_at_every_step_is_finished_by_the_next_run
     account.one("256M")
     account.own("head -c 50M /dev/urandom >data; sha256sum data >sums; sync")
     for last in ("e2fsck", "resize2fs"):
-        _kill_at(account, last)
+        account.kill_at(last)
         assert account.one("512M", offline=True).get("failed"), f"the module did not run {last}"
-        _kill_no_more(account)
+        account.kill_no_more()
     finished = account.one("512M", offline=True)
     assert finished["changed"], finished
     account.own("sha256sum --quiet --check sums")
     assert not account.one("512M")["changed"]
-
-
-def _kill_at(account: Account, last: str) -> None:
-    """The module's process is killed when it runs this program, or this verb of systemctl, which has begun its work by then."""
-    program = "systemctl" if last in ("daemon-reload", "enable") else last
-    path = account.run(f"command -v {program}").strip()
-    # resize2fs on a device is the attempt to enlarge what is in use; it is the one on the image that is hit
-    when = {"systemctl": f'[ "$1" = {last} ]', "resize2fs": '[ "${1%.offline}" != "$1" ]'}.get(program, "true")
-    script = f'#!/bin/sh\nif {when}; then {path} "$@" & sleep 0.02; kill -9 $PPID $!; exit 1; fi\nexec {path} "$@"\n'
-    account.machine.exec("tee", f"/usr/local/sbin/{program}", input=script)
-    account.run(f"chmod 0755 /usr/local/sbin/{program}")
-
-
-def _kill_no_more(account: Account) -> None:
-    account.run(f"cd /usr/local/sbin && rm -f {' '.join(KILLED_AT)}; sleep 0.5")
 
 
 def test_quotas_are_refused_where_the_kernel_counts_no_projects(machine: Machine) -> None:

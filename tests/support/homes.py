@@ -41,7 +41,7 @@ WantedBy=default.target
 """
 
 
-KILLED_AT = ("cp", "e2fsck", "mkfs.ext4", "resize2fs", "systemctl", "umount")
+KILLED_AT = ("cp", "e2fsck", "mkfs.ext4", "resize2fs", "systemctl", "tar", "umount", "userdel", "usermod")
 """Programs in whose place tests put some that kill the run."""
 
 
@@ -100,6 +100,27 @@ class Account:
         """The same as the account, with its systemd manager."""
         bus = "export XDG_RUNTIME_DIR=/run/user/$(id -u)"
         return self.machine.exec("runuser", "-u", NAME, "--", "sh", "-c", f"{bus}; cd; {script}").stdout
+
+    def kill_at(self, last: str) -> None:
+        """The module's process is killed when it runs this program, or this verb of systemctl or tar, which has begun its work by then."""
+        program = {"daemon-reload": "systemctl", "enable": "systemctl", "--create": "tar", "--compare": "tar"}.get(
+            last, last
+        )
+        path = self.run(f"command -v {program}").strip()
+        when = "true" if program == last else f'[ "$1" = {last} ]'
+        if (
+            last == "resize2fs"
+        ):  # on a device it is the attempt to enlarge what is in use; it is the one on the image that is hit
+            when = '[ "${1%.offline}" != "$1" ]'
+        script = (
+            f'#!/bin/sh\nif {when}; then {path} "$@" & sleep 0.02; kill -9 $PPID $!; exit 1; fi\nexec {path} "$@"\n'
+        )
+        self.machine.exec("tee", f"/usr/local/sbin/{program}", input=script)
+        self.run(f"chmod 0755 /usr/local/sbin/{program}")
+
+    def kill_no_more(self) -> None:
+        """Programs are what they are again."""
+        self.run(f"cd /usr/local/sbin && rm -f {' '.join(KILLED_AT)}; sleep 0.5")
 
     def start_writing(self) -> None:
         """Start the writer, and see that it starts with the account."""
