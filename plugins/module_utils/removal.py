@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import grp
 import hashlib
 import json
 import os
@@ -233,12 +234,25 @@ def _delete(record: Record, run: Run) -> None:
         _must(run, ["systemctl", "daemon-reload"], "run again")
     for suffix in ("", ".new", ".offline"):
         _unlink(os.path.join(homes.IMAGES, f"{record.name}.img{suffix}"))
-    if accounts.lookup(record.name) is not None:
-        _must(run, ["userdel", record.name], "run again")
+    _delete_account(record, run)
     if os.path.isdir(record.home):
         shutil.rmtree(record.home)
     for folder in NOTES:
         _unlink(os.path.join(folder, record.name))
+
+
+def _delete_account(record: Record, run: Run) -> None:
+    """A ``userdel`` that was killed may have forgotten the user and left the rest, so that goes by itself."""
+    if accounts.lookup(record.name) is not None:
+        for kind in ("uid", "gid"):
+            for one in ranges(files.read(f"/etc/sub{kind}") or "", record.name):
+                start, _colon, count = one.partition(":")
+                last = int(start) + int(count) - 1
+                _must(run, ["usermod", f"--del-sub{kind}s", f"{start}-{last}", record.name], "run again")
+        _must(run, ["userdel", record.name], "run again")
+    with contextlib.suppress(KeyError):
+        if grp.getgrnam(record.name).gr_gid == record.gid:
+            _must(run, ["groupdel", record.name], "run again")
 
 
 def _noted(name: str, folder: str) -> Record | None:

@@ -145,7 +145,7 @@ class Account:
             rm -f {killers} /var/lib/systemd/linger/{NAME} /etc/systemd/system/user@$(id -u {NAME}).service.d/*
             systemctl disable home-{NAME}.mount
             umount /run/ananke/homes/{NAME}
-            userdel --remove {NAME}
+            userdel --remove {NAME}; groupdel {NAME}; sed -i '/^{NAME}:/d' /etc/subuid /etc/subgid
             rm -rf {IMAGE}* /etc/systemd/system/home-{NAME}.mount /home/.{NAME}.before-image /home/{NAME}
             systemctl daemon-reload; systemctl reset-failed
             """,
