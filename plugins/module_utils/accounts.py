@@ -10,7 +10,9 @@ that names the machine's shared image store.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import pwd
@@ -24,6 +26,8 @@ ID_COUNT = 65536
 FIRST_UID = 1000
 LINGER_DIR = "/var/lib/systemd/linger"
 HOME_MODE = 0o750
+PASSWORDS = "/var/lib/ananke/passwords"
+"""A file per account whose password is its owner's to change: which hash of the inventory was given last."""
 
 STORAGE_CONF = """\
 # Managed by ananke.jupyterhub: images come from the machine's shared store, read-only.
@@ -52,6 +56,8 @@ class Account:
     name: str
     uid: int | None = None
     password_hash: str | None = dataclasses.field(default=None, repr=False)
+    password_change: bool = False
+    """Whether that password is only the first one, which must be changed at the next login."""
     authorized_keys: tuple[str, ...] | None = None
     store: str | None = None
 
@@ -217,14 +223,35 @@ def _ensure_ids(name: str, run: Run, check: bool) -> list[str]:
     return [f"{ID_COUNT} subordinate {' and '.join(kind.upper() + 's' for kind in missing)} added"]
 
 
+def lacks_password(shadow: str, name: str) -> bool:
+    """Whether nobody can log in to the account by a password, from the text of /etc/shadow."""
+    field = password_field(shadow, name)
+    return field is not None and (not field or field.startswith(("!", "*")))
+
+
 def _ensure_password(account: Account, run: Run, check: bool) -> list[str]:
     if account.password_hash is None:
         return []
-    if password_field(files.read("/etc/shadow") or "", account.name) == account.password_hash:
+    note = os.path.join(PASSWORDS, account.name)
+    digest = hashlib.sha256(account.password_hash.encode()).hexdigest() + "\n"
+    if account.password_change and files.read(note) == digest:
+        return []  # the account has changed it since, or has still to
+    same = password_field(files.read("/etc/shadow") or "", account.name) == account.password_hash
+    if same and not account.password_change:
         return []
-    if not check:
+    done = [] if same else ["password set"]
+    if not same and not check:
         run(["chpasswd", "--encrypted"], stdin=f"{account.name}:{account.password_hash}\n")
-    return ["password set"]
+    if account.password_change:
+        done.append("password to be changed at the next login")
+        if not check:
+            run(["chage", "--lastday", "0", account.name])
+            files.folder(PASSWORDS, 0o700)
+            files.write(note, digest, 0o600)  # last: a run that was killed before is repeated
+    elif not check:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(note)
+    return done
 
 
 def _write_own(wanted: dict[str, tuple[str, int]], check: bool) -> list[str]:

@@ -36,6 +36,7 @@ OPTIONS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "uid": {"type": "int"},
     "password_hash": {"type": "str", "no_log": True},
+    "password_change": {"type": "bool", "default": False},
     "authorized_keys": {"type": "list", "elements": "str", "no_log": False},
     "store": {"type": "path"},
     "home_size": {"type": "bytes"},
@@ -112,6 +113,18 @@ def refusals(wanted: Wanted) -> list[str]:
     return quotas.refusals(_quotas(wanted), wanted["name"], wanted["home_size"])
 
 
+def warnings(wanted: Wanted) -> list[str]:
+    """What keeps the account from what it is for, and is nobody's mistake for sure: one readable sentence each."""
+    if not wanted["authorized_keys"] or wanted["password_hash"] is not None or not logins.needs_password():
+        return []
+    if not accounts.lacks_password(files.read("/etc/shadow") or "", wanted["name"]):
+        return []
+    return [
+        f"{wanted['name']} has keys and no password, and sshd wants both, so nobody can log in: set container_admin_password_hash,"
+        f" or passwd {wanted['name']} on the machine"
+    ]
+
+
 def settled(wanted: Wanted) -> bool:
     """Whether there is nothing to grant; what cannot be granted is for :func:`grant` to refuse."""
     try:
@@ -126,6 +139,7 @@ def _account(wanted: Wanted) -> accounts.Account:
         name=wanted["name"],
         uid=wanted["uid"],
         password_hash=wanted["password_hash"],
+        password_change=wanted["password_change"],
         authorized_keys=None if keys is None else tuple(keys),
         store=wanted["store"],
     )

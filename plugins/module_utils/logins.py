@@ -15,6 +15,8 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
 
 DIRECTORY = "/etc/ssh/ananke.d"
 """Included by the role ssh's own file; a line AllowUsers elsewhere would lock out everybody whom it does not name."""
+FRAME = "/etc/ssh/sshd_config.d/00-ananke.conf"
+"""The role ssh's own file."""
 APPLIED = f"{files.RUN_DIR}/logins.applied"
 
 Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
@@ -23,6 +25,11 @@ Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
 
 class LoginError(Exception):
     """sshd refuses a file; the old one is back."""
+
+
+def needs_password() -> bool:
+    """Whether the role ssh has told sshd that a key is not enough."""
+    return "\nAuthenticationMethods publickey,keyboard-interactive" in (files.read(FRAME) or "")
 
 
 def foretell(name: str, allowed: bool) -> list[str]:

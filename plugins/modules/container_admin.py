@@ -43,6 +43,13 @@ options:
   password_hash:
     description: Hash for C(/etc/shadow), as C(mkpasswd) or passlib make it. If not given, the password is left alone.
     type: str
+  password_change:
+    description:
+      - Whether O(password_hash) is only the first password, which must be changed at the next login and is left alone from then on. Another
+        O(password_hash) than before is a first password again.
+      - If V(false), the account's password is O(password_hash) after each run.
+    type: bool
+    default: false
   authorized_keys:
     description: All public keys that may log in, one per item. If not given, the account's own file is left alone.
     type: list
@@ -177,8 +184,10 @@ def main() -> None:
         done = grants.foretell(wanted) if module.check_mode else grants.grant(wanted, ran.checked, ran.status)
     except (accounts.AccountError, logins.LoginError, nginx.NginxError) as error:
         module.fail_json(msg=str(error), commands=ran.run)
-    warning = homes.overcommitted() if wanted["home_size"] is not None and done and not module.check_mode else None
-    if warning:
+    warnings = grants.warnings(wanted)
+    if wanted["home_size"] is not None and done and not module.check_mode:
+        warnings += [warning for warning in [homes.overcommitted()] if warning]
+    for warning in warnings:
         module.warn(warning)
     module.exit_json(
         changed=bool(done), actions=done, commands=ran.run, exists=accounts.lookup(wanted["name"]) is not None

@@ -57,6 +57,10 @@ options:
           password_hash:
             description: Hash in C(/etc/shadow).
             type: str
+          password_change:
+            description: Whether that password is only the first one.
+            type: bool
+            default: false
           authorized_keys:
             description: All public keys that may log in, one per item.
             type: list
@@ -165,6 +169,10 @@ def main() -> None:
     if problems:
         module.fail_json(msg="; ".join(problems), problems=problems)
     settled = [hub["name"] for hub in hubs if grants.settled(hub["container_admin"])]
+    for hub in hubs:
+        if hub["name"] in settled:  # of others, their own task says it
+            for warning in grants.warnings(hub["container_admin"]):
+                module.warn(warning)
     module.exit_json(changed=False, problems=[], settled=settled)
 
 

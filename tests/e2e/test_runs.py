@@ -56,7 +56,10 @@ def test_what_somebody_took_from_a_hub_is_granted_again(machine: Machine, taken:
 
 def test_a_container_admin_gets_a_password(machine: Machine) -> None:
     password = f"s3cret-{random.getrandbits(32):x}"
-    variables = {"container_admin_password_hash": sha512_crypt.using(rounds=5000).hash(password)}
+    variables = {
+        "container_admin_password_hash": sha512_crypt.using(rounds=5000).hash(password),
+        "container_admin_password_change": False,
+    }
     change = ("--limit", "sandbox", "-vvv", "--extra-vars", json.dumps(variables))
     login = f"printf '%s\\n' {password} | su sandbox -c id"
     try:

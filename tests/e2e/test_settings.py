@@ -65,6 +65,7 @@ def dressed(demo: Demo, machine: Machine, tmp_path_factory: pytest.TempPathFacto
         "hub_lti_sheet_dir": str(folder),
         "container_admin_authorized_keys": [key.with_suffix(".pub").read_text().strip()],
         "container_admin_password_hash": hashed(PASSWORD),
+        "container_admin_password_change": False,
     }
     machine.as_root(
         "mkdir -p /srv/course /srv/drop && echo 1,2,3 >/srv/course/data.csv && chown -R sandbox /srv/course /srv/drop && chmod 700 /srv/drop"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import secrets
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import INVENTORY
 
-from testbed.client import CLIENT6, MACHINE6, Client
-from testbed.machine import Machine
+from testbed.client import CLIENT6, HARDENED, MACHINE6, Client
+from testbed.common import REPOSITORY
+from testbed.machine import Machine, key_pair
 
 REFUSED = 255
 """Status of an ssh client that got no session."""
@@ -107,3 +113,109 @@ def test_three_failures_ban_for_a_time(client: Client, machine: Machine) -> None
     assert client.ssh("true", source=client.address()).returncode == 0, "somebody else is banned as well"
     machine.exec("fail2ban-client", "unban", source)
     assert client.ssh("true", source=source).returncode == 0
+
+
+NEWCOMER = "newcomer"
+FIRST, OWN = (secrets.token_urlsafe(16) for _ in range(2))
+TYPES = """#!/bin/sh
+case "$1" in
+    *[Nn]ew\\ password*) printf '%s\\n' "$OWN" ;;
+    *) printf '%s\\n' "$TYPED" ;;
+esac
+echo "$1" >>"$SAID"
+"""
+
+
+class Newcomer:
+    """A container admin whose password comes from the inventory, and who types what is asked for."""
+
+    def __init__(self, machine: Machine, client: Client, folder: Path) -> None:
+        self.machine, self.client, self.folder = machine, client, folder
+        self.key = folder / "key"
+        self.public = key_pair(self.key, NEWCOMER).strip()
+        self.said = folder / "said"
+        typist = folder / "typist"
+        typist.write_text(TYPES)
+        typist.chmod(0o700)
+        hashed = subprocess.run(["openssl", "passwd", "-6", FIRST], capture_output=True, text=True, check=True)
+        self.hash = hashed.stdout.strip()
+
+    def grant(self, **options: object) -> dict[str, object]:
+        """What the module `container_admin` says."""
+        arguments = json.dumps({"name": NEWCOMER, "authorized_keys": [self.public], **options})
+        module = [
+            "-m",
+            "ananke.jupyterhub.container_admin",
+            "-a",
+            arguments,
+            "--become",
+            "-e",
+            f"ansible_port={HARDENED}",
+        ]
+        done = subprocess.run(
+            ["ansible", self.machine.name, "-i", str(INVENTORY), *module],
+            env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        result: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
+        return {**result, "said": done.stderr}
+
+    def login(self, password: str, new: str = "") -> tuple[int, str, str]:
+        """Status and output of a login with the key and this password, and the questions that were asked."""
+        self.said.write_text("")
+        environment = {
+            **self.client.types(password),
+            **{"SSH_ASKPASS": str(self.folder / "typist"), "OWN": new, "SAID": str(self.said)},
+        }
+        options = self.client.settings(key=str(self.key), password=password)
+        line = [
+            "timeout",
+            "30",
+            "ssh",
+            "-F",
+            "none",
+            "-p",
+            str(HARDENED),
+            "-l",
+            NEWCOMER,
+            *options,
+            "10.42.0.1",
+            "id -un",
+        ]
+        done = self.client.run(*line, check=False, env=environment, stdin=subprocess.DEVNULL)
+        return done.returncode, done.stdout.strip(), done.stderr + self.said.read_text()
+
+
+@pytest.fixture
+def newcomer(machine: Machine, client: Client, tmp_path: Path) -> Iterator[Newcomer]:
+    """Somebody who has no account yet."""
+    yield Newcomer(machine, client, tmp_path)
+    script = f"""
+        loginctl disable-linger {NEWCOMER}; systemctl stop user@$(id -u {NEWCOMER}).service
+        userdel --remove {NEWCOMER}; rm -f /etc/ssh/ananke.d/{NEWCOMER}.conf /var/lib/ananke/passwords/{NEWCOMER}
+        systemctl reload ssh
+    """
+    machine.exec("sh", "-c", script, check=False)
+
+
+def test_a_first_password_must_be_changed_and_stays_changed(newcomer: Newcomer) -> None:
+    first = {"password_hash": newcomer.hash, "password_change": True}
+    assert newcomer.grant(**first)["changed"]
+    status, said, questions = newcomer.login(FIRST, "short")
+    assert status == REFUSED, "a bad password was taken"
+    status, said, questions = newcomer.login(FIRST, OWN)
+    assert "change your password" in questions, questions
+    assert (status, said) == (0, NEWCOMER), questions
+    assert newcomer.login(FIRST)[0] == REFUSED
+    assert newcomer.login(OWN)[:2] == (0, NEWCOMER)
+    assert not newcomer.grant(**first)["changed"], "another run takes the account's own password away"
+    assert newcomer.login(OWN)[:2] == (0, NEWCOMER)
+
+
+def test_who_has_a_key_and_no_password_is_warned_of(newcomer: Newcomer) -> None:
+    granted = newcomer.grant()
+    assert "has keys and no password" in str(granted)
+    assert newcomer.login("anything")[0] == REFUSED

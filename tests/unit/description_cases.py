@@ -63,6 +63,7 @@ def with_defaults(host: str, variables: dict[str, Any]) -> dict[str, Any]:
     """The variables and the roles' defaults, rendered; the three templates among them by hand, since there is no Ansible."""
     name = variables.get("hub_name", host)
     rendered = {"hub_name": host, "hub_path": f"/{name}/", "hub_container_admin": name}
+    rendered["container_admin_password_change"] = defaults("container_admin")["container_admin_password_change"]
     return {**defaults("hub"), **defaults("hub_lti"), **rendered, **variables}
 
 

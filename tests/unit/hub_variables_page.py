@@ -46,6 +46,7 @@ SECTIONS = (
         (
             "container_admin_uid",
             "container_admin_password_hash",
+            "container_admin_password_change",
             "container_admin_authorized_keys",
             "container_admin_home_size",
             "container_admin_home_offline",

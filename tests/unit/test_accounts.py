@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,82 @@ def test_password_field() -> None:
 
 def test_a_password_never_shows() -> None:
     assert "secret" not in repr(accounts.Account(name="a", password_hash="secret"))  # noqa: S106
+
+
+class Shadow:
+    """Commands that change one account's line of /etc/shadow."""
+
+    def __init__(self, field: str) -> None:
+        self.field, self.ran = field, list[str]()
+        self.killed_at = ""
+
+    def __call__(self, argv: Sequence[str], stdin: str | None = None) -> str:
+        if argv[0] == self.killed_at:
+            raise KeyboardInterrupt
+        self.ran.append(argv[0])
+        if argv[0] == "chpasswd" and stdin:
+            self.field = stdin.strip().partition(":")[2]
+        return ""
+
+
+@pytest.fixture
+def shadow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shadow:
+    found = Shadow("!")
+    monkeypatch.setattr(accounts, "PASSWORDS", str(tmp_path / "passwords"))
+    real = accounts.files.read
+    monkeypatch.setattr(
+        accounts.files, "read", lambda path: f"alice:{found.field}:1::::::\n" if path == "/etc/shadow" else real(path)
+    )
+    return found
+
+
+def password(shadow: Shadow, hashed: str, change: bool = True) -> list[str]:
+    account = accounts.Account("alice", password_hash=hashed, password_change=change)
+    foretold = accounts._ensure_password(account, shadow, check=True)
+    done = accounts._ensure_password(account, shadow, check=False)
+    assert foretold == done
+    return done
+
+
+def test_a_first_password_is_given_once(shadow: Shadow) -> None:
+    assert password(shadow, "$y$first") == ["password set", "password to be changed at the next login"]
+    assert shadow.ran == ["chpasswd", "chage"]
+    assert password(shadow, "$y$first") == []
+    shadow.field = "$y$own"
+    assert password(shadow, "$y$first") == [], "what the account has chosen is taken away"
+    assert password(shadow, "$y$second")[0] == "password set"
+    assert shadow.field == "$y$second"
+    assert password(shadow, "$y$first")[0] == "password set"
+
+
+@pytest.mark.parametrize("last", ["chpasswd", "chage"])
+def test_a_first_password_is_first_after_a_kill_as_well(shadow: Shadow, last: str) -> None:
+    shadow.killed_at = last
+    with pytest.raises(KeyboardInterrupt):
+        password(shadow, "$y$first")
+    shadow.killed_at = ""
+    assert password(shadow, "$y$first")[-1] == "password to be changed at the next login"
+    assert shadow.field == "$y$first"
+    assert shadow.ran[-1] == "chage"
+
+
+def test_a_password_of_the_inventory_stays_that(shadow: Shadow) -> None:
+    assert password(shadow, "$y$one", change=False) == ["password set"]
+    shadow.field = "$y$own"
+    assert password(shadow, "$y$one", change=False) == ["password set"]
+    assert password(shadow, "$y$one", change=False) == []
+    assert "chage" not in shadow.ran
+    assert password(shadow, "$y$one") == ["password to be changed at the next login"]
+    assert password(shadow, "$y$two", change=False) == ["password set"]
+    assert password(shadow, "$y$one") == ["password set", "password to be changed at the next login"]
+
+
+@pytest.mark.parametrize(
+    ("field", "lacks"), [("!", True), ("*", True), ("", True), ("!$y$locked", True), ("$y$x", False)]
+)
+def test_who_has_no_password(field: str, lacks: bool) -> None:
+    assert accounts.lacks_password(f"alice:{field}:1::::::\n", "alice") is lacks
+    assert not accounts.lacks_password(f"alice:{field}:1::::::\n", "bob")
 
 
 def test_system_accounts_are_refused() -> None:

@@ -70,7 +70,10 @@ def test_defaults_are_of_their_types(role: str) -> None:
 
 
 def test_checks_cover_exactly_the_variables_of_a_hub() -> None:
-    account = {f"container_admin_{name}" for name in ("uid", "password_hash", "authorized_keys", "home_size")}
+    account = {
+        f"container_admin_{name}"
+        for name in ("uid", "password_hash", "password_change", "authorized_keys", "home_size")
+    }
     assert account <= set(specs("container_admin"))
     assert set(VARIABLES) == {*specs("hub"), *specs("hub_lti"), *account}
 

@@ -348,8 +348,8 @@ def test_unknown_values_do_not_clash() -> None:
 
 
 def test_hubs_may_share_an_account() -> None:
-    a = Outline("a", "m1", "a", 1, "/a/", "it", (2000, None, ["k"], None))
-    b = Outline("b", "m1", "b", 2, "/b/", "it", (None, "h", ["k"], 2**30))
+    a = Outline("a", "m1", "a", 1, "/a/", "it", (2000, None, True, ["k"], None))
+    b = Outline("b", "m1", "b", 2, "/b/", "it", (None, "h", True, ["k"], 2**30))
     assert cross_check([a, b]) == []
 
 

@@ -13,6 +13,7 @@ WANTED: dict[str, Any] = {
     "name": "math101",
     "uid": 1234,
     "password_hash": "$y$hash",
+    "password_change": True,
     "authorized_keys": ["ssh-ed25519 AAAA"],
     "store": "/srv/store",
     "home_size": None,
@@ -71,7 +72,7 @@ def system(monkeypatch: pytest.MonkeyPatch) -> System:
 def test_nothing_to_grant(system: System) -> None:
     assert grants.settled(WANTED)
     account, (path, content) = system.asked
-    assert account == accounts.Account("math101", 1234, "$y$hash", ("ssh-ed25519 AAAA",), "/srv/store")
+    assert account == accounts.Account("math101", 1234, "$y$hash", True, ("ssh-ed25519 AAAA",), "/srv/store")
     assert path == "/etc/nginx/ananke/locations.d/math101.conf"
     assert "location /math101/ {" in content
     assert system.allowed is True
@@ -125,3 +126,26 @@ def test_without_a_size_nothing_of_the_home_is_looked_at(system: System, monkeyp
     monkeypatch.setattr(grants.homes, "ensure", lambda *_arguments, **_options: pytest.fail("the home was looked at"))
     assert grants.settled(WANTED)
     assert system.home_there
+
+
+@pytest.mark.parametrize(
+    ("change", "frame", "shadow", "warned"),
+    [
+        ({}, "publickey,keyboard-interactive:pam", "!", True),
+        ({}, "publickey", "!", False),
+        ({}, "publickey,keyboard-interactive:pam", "$y$set-by-hand", False),
+        ({"authorized_keys": None}, "publickey,keyboard-interactive:pam", "!", False),
+        ({"password_hash": "$y$hash"}, "publickey,keyboard-interactive:pam", "!", False),
+    ],
+)
+def test_who_has_a_key_and_no_password_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], frame: str, shadow: str, warned: bool
+) -> None:
+    texts = {
+        "/etc/shadow": f"math101:{shadow}:1::::::\n",
+        grants.logins.FRAME: f"Port 986\nAuthenticationMethods {frame}\n",
+    }
+    monkeypatch.setattr(grants.files, "read", texts.get)
+    found = grants.warnings({**WANTED, "password_hash": None, **change})
+    assert bool(found) is warned
+    assert all("set container_admin_password_hash" in text for text in found)

@@ -209,6 +209,7 @@ VARIABLES: dict[str, checks.Check] = {
             _HASH, "it is not the hash of a password", "Write what mkpasswd -m yescrypt prints, and keep it in a vault"
         )
     ),
+    "container_admin_password_change": checks.boolean,
     "container_admin_authorized_keys": checks.optional(
         checks.listing(checks.public_key, "Write a list of public SSH keys")
     ),
@@ -219,6 +220,7 @@ VARIABLES: dict[str, checks.Check] = {
 _ACCOUNT_VARIABLES = (
     "container_admin_uid",
     "container_admin_password_hash",
+    "container_admin_password_change",
     "container_admin_authorized_keys",
     "container_admin_home_size",
 )
@@ -248,7 +250,7 @@ class Outline(NamedTuple):
     port: Optional[int]
     path: Optional[str]
     container_admin: Optional[str] = None
-    account: tuple[Any, ...] = (None,) * 4
+    account: tuple[Any, ...] = (None,) * 5
 
 
 def _read(path: str) -> str:

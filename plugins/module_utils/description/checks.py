@@ -135,6 +135,13 @@ def integer(low: int, high: int, unit: str) -> Check:
     return check
 
 
+def boolean(value: Any) -> bool:
+    """True or false, and nothing that only looks like it."""
+    if not isinstance(value, bool):
+        raise Bad("it is not true or false", "Write true or false, without quotes")
+    return value
+
+
 def number(low: float, high: float, unit: str) -> Check:
     """A number from ``low`` to ``high``, kept to three decimal places."""
     remedy = f"Write {unit} from {low} to {high}, such as 1.5"
