@@ -31,7 +31,7 @@ COMMENT = "container admin"
 """In the passwd entry of accounts that the module ``container_admin`` has made."""
 LEFT_OUT = ("overlay", "overlay-containers", "overlay-images", "overlay-layers", "libpod", "db.sql")
 """Of the account's container storage: what podman makes again from images."""
-NOTES = ("/var/lib/ananke/passwords", "/var/lib/ananke/totp", "/var/spool/cron/crontabs")
+NOTES = (accounts.PASSWORDS, "/var/lib/ananke/totp", "/var/spool/cron/crontabs")
 """Folders with a file per account that means nothing without it."""
 UNPACK = ("--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*")
 PATIENCE = 20.0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 from conftest import INVENTORY
 
+import playbook
 from homes import IMAGE, NAME, Account
 from testbed.machine import Machine
 
@@ -132,10 +131,8 @@ def test_an_enlargement_that_is_killed_at_every_step_is_finished_by_the_next_run
 def test_quotas_are_refused_where_the_kernel_counts_no_projects(machine: Machine) -> None:
     quota = {"hub": "math101", "size": 1 << 30}
     hub = {"name": "math101", "port": 8101, "container_admin": {"name": NAME, "home_size": "2G", "quotas": [quota]}}
-    look = ["--become", "--module-name", "ananke.jupyterhub.machine_preflight", "--args", json.dumps({"hubs": [hub]})]
-    done = subprocess.run(
-        ["ansible", machine.name, "-i", str(INVENTORY), *look], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode != 0
-    assert "has no quota_v2" in done.stdout
-    assert "remove hub_user_quota" in done.stdout
+    looked = playbook.task(INVENTORY, machine.name, {"ananke.jupyterhub.machine_preflight": {"hubs": [hub]}})
+    assert looked["failed"]
+    said = str(looked["msg"])
+    assert "has no quota_v2" in said
+    assert "remove hub_user_quota" in said

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import subprocess
 import time
@@ -13,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import INVENTORY
 
+import playbook
 from testbed.client import CLIENT6, HARDENED, MACHINE6, Client
-from testbed.common import REPOSITORY
 from testbed.machine import Machine, key_pair
 
 REFUSED = 255
@@ -142,26 +140,10 @@ class Newcomer:
 
     def grant(self, **options: object) -> dict[str, object]:
         """What the module `container_admin` says."""
-        arguments = json.dumps({"name": NEWCOMER, "authorized_keys": [self.public], **options})
-        module = [
-            "-m",
-            "ananke.jupyterhub.container_admin",
-            "-a",
-            arguments,
-            "--become",
-            "-e",
-            f"ansible_port={HARDENED}",
-        ]
-        done = subprocess.run(
-            ["ansible", self.machine.name, "-i", str(INVENTORY), *module],
-            env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        result: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
-        return {**result, "said": done.stderr}
+        wanted = {"name": NEWCOMER, "authorized_keys": [self.public], **options}
+        result = playbook.task(INVENTORY, self.machine.name, {"ananke.jupyterhub.container_admin": wanted})
+        assert not result.get("failed"), result
+        return result
 
     def login(self, password: str, new: str = "") -> tuple[int, str, str]:
         """Status and output of a login with the key and this password, and the questions that were asked."""

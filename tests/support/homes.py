@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
-from testbed.common import BUILD, REPOSITORY
+import playbook
 
 NAME = "homer"
 IMAGE = f"/var/lib/ananke/homes/{NAME}.img"
@@ -64,27 +60,8 @@ class Account:
     def grant(self, *sizes: str, check: bool = False, offline: bool = False) -> list[dict[str, Any]]:
         """Results of the module, one for each size; ends at the first failure."""
         options = {"name": NAME, "home_size": "{{ item }}", "home_offline": offline}
-        task = {"ananke.jupyterhub.container_admin": options, "loop": list(sizes), "become": True}
-        play = [
-            {"import_playbook": "ananke.jupyterhub.reach"},
-            {"hosts": self.host, "gather_facts": False, "tasks": [task]},
-        ]
-        folder = BUILD / "homes"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "play.yml").write_text(yaml.safe_dump(play))
-        done = subprocess.run(
-            ["ansible-playbook", "-i", str(self.inventory), str(folder / "play.yml")] + ["--check"] * check,
-            env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
-                "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
-        )
-        result = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"][-1]["tasks"][-1]["hosts"][self.host]
+        task = {"ananke.jupyterhub.container_admin": options, "loop": list(sizes)}
+        result = playbook.task(self.inventory, self.host, task, *["--check"] * check)
         found: list[dict[str, Any]] = result["results"]
         return found
 

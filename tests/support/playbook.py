@@ -11,6 +11,9 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
@@ -117,6 +120,38 @@ def succeed(
     if outcome.status:
         raise AssertionError(f"{playbook} ended with status {outcome.status}:\n{outcome.output[-6000:]}")
     return outcome
+
+
+def task(inventory: str | Path, host: str, task: dict[str, Any], *more: str, timeout: float = 900) -> dict[str, Any]:
+    """Run one task on a machine, as root, and return its result, also where it failed; with the run's warnings as `said`.
+
+    Args:
+        inventory: Path of the inventory.
+        host: The machine.
+        task: The task, as in a playbook.
+        more: Further arguments.
+        timeout: Seconds after which the run is killed.
+    """
+    play = [
+        {"import_playbook": "ananke.jupyterhub.reach"},
+        {"hosts": host, "gather_facts": False, "become": True, "tasks": [task]},
+    ]
+    # extra inventories of tests lie at this depth, and find files from here
+    path = ROOT / "build/task/play.yml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(play))
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", str(inventory), str(path), *more],
+        env={**environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+    plays = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"]
+    result: dict[str, Any] = plays[-1]["tasks"][-1]["hosts"][host]
+    return {**result, "said": done.stderr}
 
 
 def read_recap(output: str) -> dict[str, Host]:
