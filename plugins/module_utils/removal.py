@@ -89,7 +89,8 @@ def remove(name: str, folder: str, run: Run) -> tuple[list[str], Record | None]:
         return [], None
     if record is None:
         entry = accounts.lookup(name)
-        assert entry is not None  # foretell has looked
+        if entry is None:
+            raise AccountError(f"account {name} went away during the run: run again")
         hubs = hubs_of(entry.pw_dir)
         _close(entry, hubs, run)
         record = _archive(entry, hubs, folder, run)
