@@ -26,7 +26,7 @@ demo: setup ## three real hubs and a test LMS on a test machine of this machine
 demo-down: setup ## remove the demo
 	python -m demo down
 
-.PHONY: test lint sanity unit integration bookworm site hardened vm quotas lynis
+.PHONY: test lint sanity unit integration bookworm site hardened vm vm-hardened lynis
 test: setup ## all tests; the scenario `hardened`, which mostly waits, runs beside others
 	ANANKE_KEEP=1 $(MAKE) --jobs=2 --output-sync=target hardened lint unit sanity integration bookworm \
 	 && ANANKE_KEEP=1 $(MAKE) site vm; status=$$?; python -m demo release; exit $$status
@@ -58,13 +58,13 @@ site: setup ## hubs on a hardened Debian 13, with all end-to-end tests
 hardened: setup ## every role on one machine, seen from elsewhere on its network
 	molecule test --scenario-name hardened
 
-vm: setup ## limits, kernel settings, homes in use and a reboot on a virtual machine
+vm: setup ## limits and a reboot on a virtual machine
 	tests/support/packages qemu-system-x86 qemu-utils
-	pytest --capture=no --ignore=tests/vm/test_lynis.py --ignore=tests/vm/test_quota.py tests/vm
+	pytest --capture=no tests/vm/test_limits.py
 
-quotas: setup ## hub users who fill their homes, on a virtual machine; not yet part of `make test`
+vm-hardened: setup ## kernel settings, records, homes and quotas on a virtual machine; not yet part of `make test`
 	tests/support/packages qemu-system-x86 qemu-utils
-	pytest --capture=no tests/vm/test_quota.py
+	ANANKE_VM_ROLES=auditing,baseline,cgroups,podman,quotas pytest --capture=no --ignore=tests/vm/test_lynis.py tests/vm
 
 lynis: setup ## what Lynis says of a virtual machine with every role: build/lynis.json; not part of `make test`
 	tests/support/packages qemu-system-x86 qemu-utils
