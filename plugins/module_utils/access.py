@@ -74,6 +74,17 @@ Before=ssh.service nftables.service network-pre.target
 [Service]
 Type=oneshot
 ExecStart={RESTORE}
+# Only what needs no mounts: this has to work on a machine whose file systems are in disorder, too.
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_NET_ADMIN
+LockPersonality=true
+MemoryDenyWriteExecute=true
+NoNewPrivileges=true
+RestrictAddressFamilies=AF_NETLINK AF_UNIX
+RestrictNamespaces=true
+RestrictRealtime=true
+RestrictSUIDSGID=true
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
 
 [Install]
 WantedBy=multi-user.target

@@ -15,6 +15,8 @@ from browsing import Kernel, Lab, Person, Visitor
 from facts import Demo, Hub, Machine
 from playwright.sync_api import Browser
 
+from exposure import exposures
+
 DYNAMIC_UIDS = range(61184, 65520)
 # What the hub must keep to itself, by the path in its container.
 HUB_SECRETS = (
@@ -149,6 +151,17 @@ def test_modes_close_the_hub_s_data_too(seats: list[Seat], hub: Hub) -> None:
     """Students' servers do not have these folders at all; whatever else runs in the container is kept out by modes."""
     assert seats
     assert hub.exec("find /var/lib/jupyterhub /etc/ananke /var/lib/private -maxdepth 1 -perm /077").stdout == ""
+
+
+def test_units_are_no_more_exposed_than_documented(seats: list[Seat], hub: Hub) -> None:
+    """docs/security/units.md; a tenth is what versions of systemd differ by."""
+    found = exposures(lambda script: str(hub.exec(script).stdout), "jupyter*")
+    servers = [found.pop(name) for name in sorted(found) if name.startswith("jupyter-")]
+    assert len(servers) >= len(seats)
+    assert max(servers) <= 2.6
+    assert set(found) == {"jupyterhub", "jupyterhub-proxy"}
+    assert found["jupyterhub"] <= 3.9
+    assert found["jupyterhub-proxy"] <= 1.8
 
 
 def test_tokens_of_others_cannot_be_read_from_their_processes(seats: list[Seat]) -> None:

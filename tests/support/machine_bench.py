@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import time
 from typing import Any
 
 import playbook
+from exposure import exposures
 from testbed import machine as machines
 from testbed.client import HARDENED, Client
 from testbed.common import BUILD, REPOSITORY
@@ -22,8 +22,6 @@ from testbed.common import BUILD, REPOSITORY
 NAME = "hardened"
 INVENTORY = REPOSITORY / "tests/machine/inventory"
 LOGINS = 15
-UNITS = "systemctl list-unit-files --no-legend 'ananke-*.service' | cut -d ' ' -f 1"
-EXPOSURE = re.compile(r"Overall exposure level for (\S+): ([0-9.]+)")
 
 
 def login(client: Client, port: int) -> float:
@@ -36,15 +34,6 @@ def login(client: Client, port: int) -> float:
         if done.returncode:
             raise AssertionError(f"no login on port {port}: {done.stderr}")
     return statistics.median(times)
-
-
-def exposures(machine: machines.Machine) -> dict[str, float]:
-    """What ``systemd-analyze security`` says of each unit of ours, 0 (best) to 10."""
-    found: dict[str, float] = {}
-    for unit in machine.exec("sh", "-c", UNITS).stdout.split():
-        said = machine.exec("systemd-analyze", "security", "--no-pager", unit, check=False).stdout
-        found.update((name, float(level)) for name, level in EXPOSURE.findall(said))
-    return found
 
 
 def measure() -> dict[str, Any]:
@@ -68,7 +57,7 @@ def measure() -> dict[str, Any]:
             "first_run_executions": len(first.executions),
             "second_run_s": round(second.wall, 1),
             "second_run_executions": len(second.executions),
-            "exposure": exposures(machine),
+            "exposure": exposures(lambda script: machine.exec("sh", "-c", script).stdout, "ananke-*"),
         }
     finally:
         machines.down(NAME)

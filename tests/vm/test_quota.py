@@ -200,3 +200,14 @@ def test_homes_that_were_full_before_get_their_quota(students: Guest) -> None:
     inside = students.root(f"lsattr -p {PRIVATE}/ulate/deep/er/file | awk '{{print $1}}'")
     assert int(inside) == number
     students.inside(["rm", "-r", "/var/lib/private/ulate"])
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_the_playbook_grow_enlarges_a_home_while_people_work_in_it(students: Guest, changed: bool) -> None:
+    """The last test, as nothing is ever shrunk."""
+    before = students.processes("jupyterhub.service", "jupyter-ualice.service")
+    run = playbook.succeed("grow", INVENTORY, "--extra-vars=container_admin_home_size=640M", ANANKE_VM=NAME)
+    assert (run.changed > 0) is changed, run.output[-4000:]
+    size = int(students.root("findmnt --bytes --noheadings --output SIZE /home/small"))
+    assert size > 560 * MIB, "it was smaller than 512 MiB"
+    assert students.processes("jupyterhub.service", "jupyter-ualice.service") == before

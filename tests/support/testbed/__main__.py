@@ -118,8 +118,9 @@ def _vm(arguments: argparse.Namespace) -> None:
     else:
         known = vm.load(arguments.name)
         root = ["sudo", "-n", *([] if arguments.arguments else ["-i"])] if arguments.verb == "exec" else []
-        terminal = [] if arguments.arguments else ["-t"]
-        _become(["ssh", *terminal, "-F", str(known.ssh_config), known.name, *root, *arguments.arguments])
+        line = [*root, *arguments.arguments]
+        done = known.ssh(*line, check=False, terminal=not arguments.arguments, capture_output=False, stdin=None)
+        raise SystemExit(done.returncode)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -67,7 +67,9 @@ class Vm(machines.Machine):
     boot_timeout: ClassVar[float] = float(BOOT_TIMEOUT)
     ssh_timeout: ClassVar[int] = 20
 
-    def ssh(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    def ssh(
+        self, *arguments: str, check: bool = True, terminal: bool = False, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command over SSH as the host admin, on the port that a hardened machine has, or on its first one."""
         options.setdefault("capture_output", True)
         if options.get("input") is None:
@@ -75,7 +77,13 @@ class Vm(machines.Machine):
         self.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         # greetings take an emulated machine seconds: one connection serves for many commands
         keep = ("ControlMaster=auto", "ControlPersist=600", f"ControlPath={self.sockets}/%C")
-        line = ["ssh", "-F", str(self.ssh_config), *(text for option in keep for text in ("-o", option))]
+        line = [
+            "ssh",
+            *["-t"] * terminal,
+            "-F",
+            str(self.ssh_config),
+            *(text for option in keep for text in ("-o", option)),
+        ]
         hardened = self.published.get(str(HARDENED))
         for port in [hardened, self.ssh_port] if hardened else [self.ssh_port]:
             done: subprocess.CompletedProcess[str] = subprocess.run(
