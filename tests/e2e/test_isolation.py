@@ -158,10 +158,10 @@ def test_units_are_no_more_exposed_than_documented(seats: list[Seat], hub: Hub) 
     found = exposures(lambda script: str(hub.exec(script).stdout), "jupyter*")
     servers = [found.pop(name) for name in sorted(found) if name.startswith("jupyter-")]
     assert len(servers) >= len(seats)
-    assert max(servers) <= 2.6
+    assert max(servers) <= 1.8
     assert set(found) == {"jupyterhub", "jupyterhub-proxy"}
-    assert found["jupyterhub"] <= 3.9
-    assert found["jupyterhub-proxy"] <= 1.8
+    assert found["jupyterhub"] <= 3.7
+    assert found["jupyterhub-proxy"] <= 1.6
 
 
 def test_tokens_of_others_cannot_be_read_from_their_processes(seats: list[Seat]) -> None:

@@ -55,6 +55,8 @@ ISOLATION: Mapping[str, str] = {
     "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     "LockPersonality": "yes",
     "SystemCallArchitectures": "native",
+    "SystemCallErrorNumber": "EPERM",
+    "SystemCallFilter": "~@clock @cpu-emulation @module @mount @obsolete @raw-io @reboot @swap",
     "CapabilityBoundingSet": "",
     "KeyringMode": "private",
     "UMask": "0077",
