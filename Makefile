@@ -26,10 +26,10 @@ demo: setup ## three real hubs and a test LMS on a test machine of this machine
 demo-down: setup ## remove the demo
 	python -m demo down
 
-.PHONY: test lint sanity unit integration bookworm site hardened vm vm-hardened lynis
-test: setup ## all tests; the scenario `hardened`, which mostly waits, runs beside others
-	ANANKE_KEEP=1 $(MAKE) --jobs=2 --output-sync=target hardened lint unit sanity integration bookworm \
-	 && ANANKE_KEEP=1 $(MAKE) site vm; status=$$?; python -m demo release; exit $$status
+.PHONY: test lint sanity unit integration bookworm site hardened vm lynis
+test: setup ## all tests, two parts at a time; what fails fast comes first
+	ANANKE_KEEP=1 $(MAKE) --jobs=2 --output-sync=target lint unit sanity integration hardened vm site bookworm; \
+	 status=$$?; python -m demo release; exit $$status
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	ruff check .
@@ -58,13 +58,9 @@ site: setup ## hubs on a hardened Debian 13, with all end-to-end tests
 hardened: setup ## every role on one machine, seen from elsewhere on its network
 	molecule test --scenario-name hardened
 
-vm: setup ## limits and a reboot on a virtual machine
+vm: setup ## what needs a kernel: limits, settings, records, homes, quotas, reboots, on a virtual machine
 	tests/support/packages qemu-system-x86 qemu-utils
-	pytest --capture=no tests/vm/test_limits.py
-
-vm-hardened: setup ## kernel settings, records, homes and quotas on a virtual machine; not yet part of `make test`
-	tests/support/packages qemu-system-x86 qemu-utils
-	ANANKE_VM_ROLES=auditing,baseline,cgroups,podman,quotas pytest --capture=no --ignore=tests/vm/test_lynis.py tests/vm
+	pytest --capture=no --durations=25 --ignore=tests/vm/test_lynis.py tests/vm
 
 lynis: setup ## what Lynis says of a virtual machine with every role: build/lynis.json; not part of `make test`
 	tests/support/packages qemu-system-x86 qemu-utils

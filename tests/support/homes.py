@@ -103,8 +103,8 @@ class Account:
         """Start the writer, and see that it starts with the account."""
         folder = f"/home/{NAME}/.config/systemd/user"
         self.own(f"mkdir -p {folder}")
-        self.machine.exec("tee", f"/home/{NAME}/writer.py", input=WRITER)
-        self.machine.exec("tee", f"{folder}/writer.service", input=SERVICE)
+        for path, text in ((f"/home/{NAME}/writer.py", WRITER), (f"{folder}/writer.service", SERVICE)):
+            self.machine.exec("install", "-m", "0644", "/dev/stdin", path, input=text)
         self.own("systemctl --user daemon-reload; systemctl --user enable --now writer.service")
 
     def nothing_lost(self) -> None:

@@ -137,7 +137,7 @@ def task(inventory: str | Path, host: str, task: dict[str, Any], *more: str, tim
         {"hosts": host, "gather_facts": False, "become": True, "tasks": [task]},
     ]
     # extra inventories of tests lie at this depth, and find files from here
-    path = ROOT / "build/task/play.yml"
+    path = ROOT / f"build/task/{os.getpid()}.yml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(play))
     done = subprocess.run(

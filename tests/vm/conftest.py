@@ -24,8 +24,8 @@ from testbed.client import HARDENED  # noqa: E402
 from testbed.common import BUILD, REPOSITORY, digest, extra_cas  # noqa: E402
 
 NAME = os.environ.get("ANANKE_VM", "limits")
-ROLES = os.environ.get("ANANKE_VM_ROLES", "podman,quotas")
-"""What is applied to the machine: by default what its hub needs; each further role takes minutes, "all" a quarter of an hour."""
+ROLES = os.environ.get("ANANKE_VM_ROLES", "auditing,baseline,cgroups,podman,quotas")
+"""What is applied to the machine: by default what needs a kernel, and what its hub needs; "all" takes minutes more."""
 INVENTORY = REPOSITORY / "tests/vm/inventory"
 SWAP = """
 dd if=/dev/zero of=/swapfile bs=1M count=256 status=none
