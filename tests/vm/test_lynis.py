@@ -13,7 +13,7 @@ from testbed.common import BUILD, REPOSITORY
 GATE = 85
 REPORT = "/var/log/lynis-report.dat"
 ANSWERS = REPOSITORY / "docs/security/lynis.md"
-TEST = re.compile(r"^\| `([A-Z]+-[0-9]+)`", re.MULTILINE)
+TEST = re.compile(r"^\| `([A-Z0-9-]+)`", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
