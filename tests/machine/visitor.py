@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,14 @@ class Visitor:
         first, *lines = head.splitlines()
         pairs = (line.partition(": ") for line in lines)
         return Answer(int(first.split()[1]), {name.lower(): value for name, _colon, value in pairs}, body)
+
+    def other_serial(self, *former: str, timeout: float = 30) -> str:
+        """That of another certificate, once it is served: former processes of nginx answer for a moment after a reload."""
+        end = time.monotonic() + timeout
+        while (found := self.serial()) in former:
+            assert time.monotonic() < end, f"the former certificate {found} was still served after {timeout} s"
+            time.sleep(0.2)
+        return found
 
     def serial(self, trust: bool = True) -> str:
         """The serial number of the certificate that is served; its chain leads to the authority, unless that does not matter."""
