@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from conftest import INVENTORY, Applied
 
 from homes import IMAGE, NAME, Account
 
 
-@pytest.fixture
-def account(applied: Applied) -> Account:
-    """An account that does not exist yet."""
-    return Account(applied.guest.vm, "vm", INVENTORY)
+@pytest.fixture(scope="module")
+def account(applied: Applied) -> Iterator[Account]:
+    """An account that does not exist yet. It goes with these tests: its service would write as fast as it can after the reboot, too."""
+    found = Account(applied.guest.vm, "vm", INVENTORY)
+    yield found
+    found.remove()
 
 
 def test_twenty_enlargements_in_use_lose_nothing(account: Account) -> None:
