@@ -26,9 +26,9 @@ demo: setup ## three real hubs and a test LMS on a test machine of this machine
 demo-down: setup ## remove the demo
 	python -m demo down
 
-.PHONY: test lint sanity unit integration bookworm site hardened vm lynis
+.PHONY: test lint sanity unit integration bookworm site hardened vm vm-disks lynis
 test: setup ## all tests: `hardened`, which mostly waits, beside the others; the virtual machine last and alone
-	ANANKE_KEEP=1 $(MAKE) --jobs=2 --output-sync=target lint unit sanity hardened integration site bookworm \
+	ANANKE_KEEP=1 $(MAKE) --jobs=2 --output-sync=target lint unit sanity hardened integration site vm-disks bookworm \
 	 && ANANKE_KEEP=1 $(MAKE) vm; status=$$?; python -m demo release; exit $$status
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
@@ -61,6 +61,10 @@ hardened: setup ## every role on one machine, seen from elsewhere on its network
 vm: setup ## what needs a kernel: limits, settings, records, homes, quotas, reboots, on a virtual machine
 	tests/support/packages qemu-system-x86 qemu-utils
 	pytest --capture=no --durations=25 --ignore=tests/vm/test_lynis.py tests/vm
+
+vm-disks: setup ## what `make vm` needs and the computer makes faster than the virtual machine
+	tests/support/packages qemu-system-x86 qemu-utils
+	python tests/vm/disks.py
 
 lynis: setup ## what Lynis says of a virtual machine with every role: build/lynis.json; not part of `make test`
 	tests/support/packages qemu-system-x86 qemu-utils

@@ -14,19 +14,17 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent)]
 
+from disks import INVENTORY, NAME, store  # noqa: E402
 from guest import Guest  # noqa: E402
 
 import demo  # noqa: E402
 import playbook  # noqa: E402
-from testbed import machine as machines  # noqa: E402
 from testbed import vm as vms  # noqa: E402
 from testbed.client import HARDENED  # noqa: E402
-from testbed.common import BUILD, REPOSITORY, digest, extra_cas  # noqa: E402
+from testbed.common import BUILD  # noqa: E402
 
-NAME = os.environ.get("ANANKE_VM", "limits")
 ROLES = os.environ.get("ANANKE_VM_ROLES", "auditing,baseline,cgroups,podman,quotas")
 """What is applied to the machine: by default what needs a kernel, and what its hub needs; "all" takes minutes more."""
-INVENTORY = REPOSITORY / "tests/vm/inventory"
 SWAP = """
 dd if=/dev/zero of=/swapfile bs=1M count=256 status=none
 chmod 600 /swapfile
@@ -70,26 +68,6 @@ class Clock:
         now = time.monotonic()
         self.times[part], self.began = round(now - self.began, 1), now
         print(f"{self.times[part]:7.1f} s  {part}", flush=True)
-
-
-def store() -> Path:
-    """The disk with the hub's image, which the collection builds on a test machine unless it was built before."""
-    roles = [path for name in ("hub_image", "podman") for path in (REPOSITORY / "roles" / name).rglob("*")]
-    code = [path for path in (REPOSITORY / "plugins").rglob("*image*.py")]
-    files = sorted(p for p in [*roles, *code, INVENTORY / "group_vars/all.yml", *extra_cas()] if p.is_file())
-    channel = json.loads((BUILD / "channel/channel.json").read_text())["key"]
-    name = f"store-{digest(channel, *(part for path in files for part in (path.name, path.read_bytes())))}"
-    known = vms.DISKS / name / "disk.img"
-    if known.exists():
-        return known
-    builder = machines.up(f"{NAME}-builder")
-    try:
-        group = "--extra-vars=ananke_machines_group=builders"
-        playbook.succeed("machines", INVENTORY, "--tags=podman", group, ANANKE_VM=NAME)
-        playbook.succeed("images", INVENTORY, group, ANANKE_VM=NAME)
-        return vms.volume_disk(machines.volume_name(builder.container, "ananke"), name)
-    finally:
-        machines.down(builder.name)
 
 
 @pytest.fixture(scope="session")
