@@ -81,7 +81,7 @@ class AcmeServer:
             "",
         )
         self._run("pebble", "-config", str(config), "-dnsserver", f"127.0.0.1:{DNS}")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self._curl(self.directory, check=False).returncode:
             if time.monotonic() > deadline:
                 raise AssertionError(f"pebble does not answer: {(self.folder / 'pebble.log').read_text()[-2000:]}")

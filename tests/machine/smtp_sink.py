@@ -115,7 +115,7 @@ class Sink:
         path = self.folder / "kept"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def wait_for(self, text: str, timeout: float = 30) -> dict[str, Any]:
+    def wait_for(self, text: str, timeout: float = 120) -> dict[str, Any]:
         """Wait for the message that contains a text."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:

@@ -38,7 +38,7 @@ def mailbox(machine: Machine) -> Iterator[None]:
 
 def mails(machine: Machine, count: int = 1) -> str:
     """Root's mailbox when that many mails have arrived."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while True:
         waiting = str(machine.exec("mailq").stdout)
         text = str(machine.exec("sh", "-c", f"cat {BOX} 2>/dev/null || true").stdout)

@@ -16,7 +16,7 @@ from testbed.machine import Machine
 def boot(machine: Machine, client: Client) -> None:
     machines.reboot(machine.name)
     client.attach()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while client.ssh("true").returncode:
         assert time.monotonic() < deadline, "nobody can log in after the boot"
         time.sleep(1)

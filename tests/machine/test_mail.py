@@ -32,7 +32,7 @@ def mailbox(machine: Machine, user: str) -> str:
     return str(machine.exec("sh", "-c", f"cat /var/mail/{user} 2>/dev/null || true").stdout)
 
 
-def wait_until(ready: Callable[[], bool], otherwise: Callable[[], str], timeout: float = 30) -> None:
+def wait_until(ready: Callable[[], bool], otherwise: Callable[[], str], timeout: float = 120) -> None:
     end = time.monotonic() + timeout
     while not ready():
         assert time.monotonic() < end, otherwise()

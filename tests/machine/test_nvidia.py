@@ -169,7 +169,7 @@ def test_what_is_stale_goes_and_cgroups_are_podmans(machine: Machine, installed:
 def test_the_specification_follows_the_program(machine: Machine, installed: dict[str, str]) -> None:
     """As after an update of the driver, which changes other files that are watched as well."""
     del installed
-    wait = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1; test -e /run/cdi/nvidia.yaml && break; done"
+    wait = "for i in $(seq 60); do sleep 1; test -e /run/cdi/nvidia.yaml && break; done"
     script = f"rm /run/cdi/nvidia.yaml; touch /usr/bin/nvidia-ctk; {wait}; ls /run/cdi"
     assert machine.exec("sh", "-c", script).stdout == "nvidia.yaml\n"
 

@@ -218,9 +218,11 @@ def test_a_mount_of_what_lies_outside_shows_nothing(courier: Courier) -> None:
 
 def test_what_was_transferred_is_in_the_journal(courier: Courier) -> None:
     courier.sftp("mkdir parcels", "rmdir parcels")
-    time.sleep(1)
-    lines = courier.machine.exec("journalctl", "--since=-1min", "--identifier=sftp-server", "--output=cat").stdout
-    assert f'mkdir name "{HOME}/parcels"' in lines
+    show = ("journalctl", "--since=-2min", "--identifier=sftp-server", "--output=cat")
+    deadline = time.monotonic() + 60
+    while f'mkdir name "{HOME}/parcels"' not in (lines := courier.machine.exec(*show).stdout):
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.5)
 
 
 SET = f"{data_sets.FOLDER}/corpus"

@@ -62,7 +62,7 @@ class Visitor:
         pairs = (line.partition(": ") for line in lines)
         return Answer(int(first.split()[1]), {name.lower(): value for name, _colon, value in pairs}, body)
 
-    def other_serial(self, *former: str, timeout: float = 30) -> str:
+    def other_serial(self, *former: str, timeout: float = 120) -> str:
         """That of another certificate, once it is served: former processes of nginx answer for a moment after a reload."""
         end = time.monotonic() + timeout
         while (found := self.serial()) in former:
