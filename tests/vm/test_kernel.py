@@ -75,6 +75,15 @@ def test_modules_that_nobody_needs_are_not_loaded(rebooted: Guest) -> None:
     rebooted.root("modprobe overlay; modprobe fuse; modprobe squashfs; modprobe tun")
 
 
+def test_apparmor_confines_and_hubs_live_with_it(rebooted: Guest) -> None:
+    assert rebooted.root("aa-enabled") == "Yes"
+    confined = {line.split()[0] for line in rebooted.root("cat /sys/kernel/security/apparmor/profiles").splitlines()}
+    assert {"passt", "pasta"} <= confined, sorted(confined)
+    assert rebooted.root("cat /proc/$(pgrep --newest pasta)/attr/apparmor/current").startswith("pasta ")
+    assert rebooted.inside(["echo", "a hub runs"]) == "a hub runs"
+    assert rebooted.root("journalctl --boot --dmesg --output=cat --grep='apparmor=.DENIED' || true") == ""
+
+
 def test_no_core_is_left_on_the_machine_or_in_a_hub(rebooted: Guest) -> None:
     assert rebooted.root(CRASH) == ""
     assert rebooted.inside(["sh", "-c", CRASH]) == ""
