@@ -28,7 +28,7 @@ demo-down: setup ## remove the demo
 
 .PHONY: test lint sanity unit integration bookworm site hardened vm vm-disks lynis
 test: setup ## all tests: `hardened`, which mostly waits, beside the others; the virtual machine last and alone
-	ANANKE_KEEP=1 $(MAKE) --jobs=2 --keep-going --output-sync=target lint unit sanity hardened integration site vm-disks bookworm \
+	ANANKE_KEEP=1 $(MAKE) --jobs=2 --keep-going --output-sync=target lint unit sanity site hardened bookworm integration vm-disks \
 	 && ANANKE_KEEP=1 $(MAKE) vm; status=$$?; python -m demo release; exit $$status
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
