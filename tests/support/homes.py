@@ -118,8 +118,9 @@ class Account:
         killers = " ".join(f"/usr/local/sbin/{name}" for name in KILLED_AT)
         self.run(
             f"""
-            systemctl stop user@$(id -u {NAME}).service user-runtime-dir@$(id -u {NAME}).service home-{NAME}.mount
-            rm -f {killers} /var/lib/systemd/linger/{NAME} /etc/systemd/system/user@$(id -u {NAME}).service.d/*
+            uid=$(id -u {NAME} || echo none)  # without one, this would be the units of all accounts
+            systemctl stop user@$uid.service user-runtime-dir@$uid.service home-{NAME}.mount
+            rm -f {killers} /var/lib/systemd/linger/{NAME} /etc/systemd/system/user@$uid.service.d/*
             systemctl disable home-{NAME}.mount
             umount /run/ananke/homes/{NAME}
             userdel --remove {NAME}; groupdel {NAME}; sed -i '/^{NAME}:/d' /etc/subuid /etc/subgid
