@@ -53,18 +53,18 @@ def serve(directory: Path, bind: str, port: int, state: Path) -> None:
         server = ThreadingHTTPServer((bind, port), partial(Handler, directory=str(directory.resolve())))
     except OSError as error:
         raise ChannelError(f"cannot listen on {bind}:{port}: {error}; choose another --port") from error
-    with server:
-        port = server.server_address[1]
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
-        note = {"pid": os.getpid(), "bind": bind, "port": port, "url": f"http://{bind}:{port}"}
-        fresh = state.with_name(f".{state.name}.{os.getpid()}")
-        write(fresh, json.dumps(note) + "\n")
-        fresh.rename(state)
-        try:
+    try:
+        with server:
+            port = server.server_address[1]
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
+            note = {"pid": os.getpid(), "bind": bind, "port": port, "url": f"http://{bind}:{port}"}
+            fresh = state.with_name(f".{state.name}.{os.getpid()}")
+            write(fresh, json.dumps(note) + "\n")
+            fresh.rename(state)
             server.serve_forever(poll_interval=0.1)
-        finally:
-            state.unlink(missing_ok=True)
+    finally:
+        state.unlink(missing_ok=True)  # the port is free by now: whoever stops a server waits for this
 
 
 def start(directory: Path, bind: str, port: int, state: Path) -> str:
@@ -95,7 +95,7 @@ def start(directory: Path, bind: str, port: int, state: Path) -> str:
 
 
 def stop(state: Path) -> None:
-    """Stop a server and wait until its process is gone; nothing to do if none runs."""
+    """Stop a server and wait until its port is free; nothing to do if none runs."""
     running = read_state(state)
     if running:
         with contextlib.suppress(ProcessLookupError):
