@@ -27,7 +27,7 @@ demo-down: setup ## remove the demo
 	python -m demo down
 
 .PHONY: test lint sanity unit integration bookworm site hardened vm vm-disks lynis
-test: setup ## all tests: `hardened`, which mostly waits, beside the others; the virtual machine last and alone
+test: setup ## all tests, two parts at a time, the longest scenarios first; the virtual machine last and alone
 	ANANKE_KEEP=1 $(MAKE) --jobs=2 --keep-going --output-sync=target lint unit sanity site hardened bookworm integration vm-disks \
 	 && ANANKE_KEEP=1 $(MAKE) vm; status=$$?; python -m demo release; exit $$status
 
