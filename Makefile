@@ -28,8 +28,9 @@ demo-down: setup ## remove the demo
 
 .PHONY: test lint sanity unit integration bookworm site hardened vm vm-disks lynis
 test: setup ## all tests, two parts at a time, the longest scenarios first; the virtual machine last and alone
-	ANANKE_KEEP=1 $(MAKE) --jobs=2 --keep-going --output-sync=target lint unit sanity site hardened bookworm integration vm-disks \
-	 && ANANKE_KEEP=1 $(MAKE) vm; status=$$?; python -m demo release; exit $$status
+	status=0; export ANANKE_KEEP=1; \
+	$(MAKE) --jobs=2 --keep-going --output-sync=target lint unit sanity site hardened bookworm integration vm-disks || status=$$?; \
+	$(MAKE) vm || status=$$?; env -u ANANKE_KEEP python -m demo release; exit $$status
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	ruff check .
