@@ -24,6 +24,7 @@ HUB_SECRETS = (
     "/var/lib/jupyterhub/cookie_secret",
     "/var/lib/jupyterhub/crypt_key",
     "/var/lib/jupyterhub/proxy.env",
+    "/var/lib/jupyterhub/api_token",
     "/var/lib/jupyterhub/user_data.json",
     "/opt/user_data.json",
     "/etc/ananke/hub.json",
@@ -125,7 +126,7 @@ def test_the_hub_s_secrets_cannot_be_read(seats: list[Seat], hub: Hub) -> None:
     there = [path for path in HUB_SECRETS if hub.exec(f"test -s {path}", check=False).returncode == 0]
     # these exist on every hub; the rest may come with a setting, and is looked at where it does
     assert {"/var/lib/jupyterhub/jupyterhub.sqlite", "/var/lib/jupyterhub/cookie_secret"} <= set(there)
-    assert {"/var/lib/jupyterhub/proxy.env", "/etc/ananke/hub.json"} <= set(there)
+    assert {"/var/lib/jupyterhub/proxy.env", "/var/lib/jupyterhub/api_token", "/etc/ananke/hub.json"} <= set(there)
     found = seats[0].look(
         f"""
         import os

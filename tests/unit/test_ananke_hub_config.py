@@ -91,6 +91,25 @@ def test_culling(root: Path, culling: dict[str, int], arguments: list[str] | Non
     assert not any(scope.startswith("admin") for scope in role["scopes"])
 
 
+def test_the_collections_modules_get_a_service_that_may_little(root: Path) -> None:
+    paths = make_root(root, description())
+    init.fix_modes(paths)
+    init.ensure_secrets(paths)
+    c = Config()
+    loader.load(c, paths.config_d)
+    check_traits(c)
+    assert c.JupyterHub.services[0] == {"name": "ananke", "api_token": paths.api_token.read_text().strip()}
+    (role,) = [role for role in c.JupyterHub.load_roles if role["name"] == "ananke"]
+    assert (role["services"], role["scopes"]) == (["ananke"], ["list:users", "servers"])
+    assert [service["name"] for service in c.JupyterHub.services] == ["ananke", "idle-culler"]
+
+
+def test_without_a_token_there_is_no_such_service(root: Path) -> None:
+    c = configured(root)
+    assert [service["name"] for service in c.JupyterHub.services] == ["idle-culler"]
+    assert [role["name"] for role in c.JupyterHub.load_roles] == ["idle-culler"]
+
+
 def test_users(root: Path) -> None:
     c = configured(root)
     assert c.Authenticator.admin_users == {"uteacher1"}
@@ -195,11 +214,12 @@ def test_the_numbered_files_are_three_lines_each() -> None:
 def test_secrets_are_made_once(root: Path) -> None:
     paths = make_root(root, description())
     init.fix_modes(paths)
-    assert init.ensure_secrets(paths) == ["cookie_secret", "crypt_key", "proxy.env"]
+    assert init.ensure_secrets(paths) == ["cookie_secret", "crypt_key", "proxy.env", "api_token"]
     contents = {file.name: file.read_text() for file in paths.data.iterdir()}
     assert re.fullmatch(r"[0-9a-f]{64}\n", contents["cookie_secret"])
     assert re.fullmatch(r"CONFIGPROXY_AUTH_TOKEN=[0-9a-f]{64}\n", contents["proxy.env"])
-    assert contents["cookie_secret"] != contents["crypt_key"]
+    assert re.fullmatch(r"[0-9a-f]{64}\n", contents["api_token"])
+    assert len({content.rpartition("=")[2] for content in contents.values()}) == 4
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in paths.data.iterdir())
     assert init.ensure_secrets(paths) == []
     assert contents == {file.name: file.read_text() for file in paths.data.iterdir()}
@@ -235,7 +255,7 @@ def test_init_as_a_program(tmp_path: Path) -> None:
     first = run_module("ananke_hub.init", tmp_path)
     assert (first.returncode, first.stdout) == (
         0,
-        "math101: made cookie_secret, crypt_key, proxy.env; CAs unchanged.\n",
+        "math101: made cookie_secret, crypt_key, proxy.env, api_token; CAs unchanged.\n",
     )
     assert run_module("ananke_hub.init", tmp_path).stdout == "math101: made no new secrets; CAs unchanged.\n"
     for folder in (paths.data, paths.private, paths.config_d):

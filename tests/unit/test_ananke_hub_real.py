@@ -265,7 +265,7 @@ def test_data_is_private(hub: Hub) -> None:
 def test_secrets_are_not_in_the_log(hub: Hub) -> None:
     log = hub.log.read_text()
     assert "u1234" in log
-    for secret in (hub.paths.cookie_secret, hub.paths.crypt_key, hub.paths.proxy_env):
+    for secret in (hub.paths.cookie_secret, hub.paths.crypt_key, hub.paths.proxy_env, hub.paths.api_token):
         assert secret.read_text().strip().rpartition("=")[2] not in log
 
 

@@ -7,7 +7,8 @@ import asyncio
 
 import pytest
 
-from ananke_hub.spawner import HIDDEN_PATHS, Queue, unit_properties
+from ananke_hub.spawner import Queue
+from ananke_hub.units import HIDDEN_PATHS, unit_properties
 
 
 def test_a_unit_is_an_island() -> None:

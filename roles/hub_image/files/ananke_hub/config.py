@@ -92,8 +92,25 @@ def base(c: Any) -> None:
 
     c.JupyterHub.services = []
     c.JupyterHub.load_roles = []
+    _serve_modules(c, read_secret(paths.api_token))
     if hub.culling.timeout or hub.culling.max_age:
         _cull(c, hub)
+
+
+def _serve_modules(c: Any, token: str) -> None:
+    """Let the collection's modules see servers, start and stop them. Without a token (a check outside a container), nobody does."""
+    if not token:
+        return
+    c.JupyterHub.services.append({"name": "ananke", "api_token": token})
+    c.JupyterHub.load_roles.append(
+        {
+            "name": "ananke",
+            "description": "See who is known and whose server runs, start and stop servers",
+            # the first tells who is a hub admin, too; the second holds those to read and to stop
+            "scopes": ["list:users", "servers"],
+            "services": ["ananke"],
+        }
+    )
 
 
 def _cull(c: Any, hub: Description) -> None:

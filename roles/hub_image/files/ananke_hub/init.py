@@ -45,8 +45,7 @@ def ensure_secret(path: Path, good: re.Pattern[bytes], make: Callable[[], str]) 
         if not good.match(content):
             raise InitError(
                 f"{path}: damaged: it does not hold a secret of the right form. Restore it from a backup, or "
-                "delete it to have a new one made "
-                "(which logs everybody out)"
+                "delete it to have a new one made (a new cookie_secret logs everybody out)"
             )
         path.chmod(0o600)
         return False
@@ -64,6 +63,7 @@ def ensure_secrets(paths: Paths) -> list[str]:
         (paths.cookie_secret, _HEX32, token),
         (paths.crypt_key, _HEX32, token),
         (paths.proxy_env, _PROXY_ENV, lambda: f"{PROXY_VARIABLE}={token()}"),
+        (paths.api_token, _HEX32, token),
     ]
     return [path.name for path, good, make in wanted if ensure_secret(path, good, make)]
 

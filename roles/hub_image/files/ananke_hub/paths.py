@@ -66,6 +66,11 @@ class Paths:
         return self.data / "proxy.env"
 
     @property
+    def api_token(self) -> Path:
+        """Token of the service ``ananke``, with which modules of the collection talk to the hub."""
+        return self.data / "api_token"
+
+    @property
     def user_data(self) -> Path:
         return self.data / "user_data.json"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,105 +18,8 @@ from jupyterhub.utils import random_port
 from systemdspawner import SystemdSpawner, systemd
 from traitlets import Float, Int, List, Unicode
 
-from . import space
+from . import space, units
 from .paths import Paths
-
-#: Paths that hold the hub's secrets and configuration; nothing of them exists in a hub user's server.
-HIDDEN_PATHS = (
-    "/var/lib/jupyterhub",
-    "/etc/ananke",
-    "/opt/conda/envs/jhub/etc/jupyterhub",
-    "/run/ananke",
-    "/run/lock",  # writable for everybody, so users could pass things to each other
-)
-#: Device files of GPUs; with any of them in the container, servers keep the container's /dev.
-GPU_DEVICES = ("/dev/nvidiactl", "/dev/dri", "/dev/kfd", "/dev/dxg")
-ACCOUNT_HELPER = "/usr/local/lib/ananke/passwd-entry"
-ACCOUNT_FOLDER = "/run/ananke-passwd"
-
-#: What makes a unit an island. Values are systemd's; see systemd.exec(5).
-ISOLATION: Mapping[str, str] = {
-    "DynamicUser": "yes",
-    "ProtectSystem": "strict",
-    "ProtectHome": "yes",
-    "NoNewPrivileges": "yes",
-    "RestrictSUIDSGID": "yes",
-    "RemoveIPC": "yes",
-    "PrivateIPC": "yes",
-    "ProtectProc": "invisible",
-    "ProtectKernelTunables": "yes",
-    "ProtectKernelModules": "yes",
-    "ProtectKernelLogs": "yes",
-    "ProtectControlGroups": "yes",
-    "ProtectClock": "yes",
-    "ProtectHostname": "yes",
-    "RestrictNamespaces": "yes",
-    "RestrictRealtime": "yes",
-    "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
-    "LockPersonality": "yes",
-    "SystemCallArchitectures": "native",
-    "SystemCallErrorNumber": "EPERM",
-    "SystemCallFilter": "~@clock @cpu-emulation @module @mount @obsolete @raw-io @reboot @swap",
-    "CapabilityBoundingSet": "",
-    "KeyringMode": "private",
-    "UMask": "0077",
-}
-
-
-def unit_name(name: str) -> str:
-    """The unit of the user ``name``."""
-    return f"jupyter-{name}"
-
-
-def unit_properties(
-    name: str,
-    *,
-    memory: int | None = None,
-    swap: int | None = None,
-    tasks: int | None = None,
-    cpus: float | None = None,
-    private_tmp: bool = True,
-    private_devices: bool = True,
-    readonly_paths: Iterable[str] = (),
-    readwrite_paths: Iterable[str] = (),
-) -> dict[str, str | list[str]]:
-    """The properties of the unit of the user ``name``. Sizes in bytes; None means no limit."""
-    home, passwd = f"/var/lib/{name}", f"{ACCOUNT_FOLDER}/{name}"
-    properties: dict[str, str | list[str]] = {
-        **ISOLATION,
-        "Description": f"JupyterLab of {name}",
-        "Type": "exec",
-        "User": name,
-        "StateDirectory": name,
-        "StateDirectoryMode": "0700",
-        "RuntimeDirectory": unit_name(name),
-        "RuntimeDirectoryMode": "0700",
-        "RuntimeDirectoryPreserve": "no",
-        "PrivateTmp": "yes" if private_tmp else "no",
-        "PrivateDevices": "yes" if private_devices else "no",
-        # /dev/shm is one for all units; each gets its own
-        "TemporaryFileSystem": "/dev/shm:mode=1777,nosuid,nodev",  # noqa: S108
-        "InaccessiblePaths": [f"-{path}" for path in HIDDEN_PATHS],
-        # ssh, ssh-keygen and others take the home directory from passwd. The helper runs as root once systemd has
-        # picked the UID; the copy is seen in this unit only.
-        "ExecStartPre": f"+{ACCOUNT_HELPER} {name} {home} {passwd}",
-        "BindReadOnlyPaths": f"{passwd}:/etc/passwd",
-        "KillMode": "mixed",
-        "TimeoutStopSec": "20",
-        "OOMPolicy": "continue",
-        "CollectMode": "inactive-or-failed",
-        "ReadOnlyPaths": list(readonly_paths),
-        "ReadWritePaths": list(readwrite_paths),
-    }
-    if memory is not None:
-        properties["MemoryMax"] = str(memory)
-    if swap is not None:
-        properties["MemorySwapMax"] = str(swap)
-    if tasks is not None:
-        properties["TasksMax"] = str(tasks)
-    if cpus is not None:
-        properties["CPUQuota"] = f"{max(1, round(cpus * 100))}%"
-    return properties
 
 
 class Queue:
@@ -159,13 +62,7 @@ class AnankeSpawner(SystemdSpawner):
     poll_interval_start = Float(0.2, min=0.05, config=True, help="Seconds between looks at a starting server.")
     server_paths = List(
         Unicode(),
-        default_value=[
-            "/opt/conda/envs/jhub/bin",
-            "/opt/conda/condabin",
-            "/usr/local/bin",
-            "/usr/bin",
-            "/bin",
-        ],
+        default_value=list(units.PATHS),
         config=True,
         help="PATH of servers.",
     )
@@ -174,7 +71,7 @@ class AnankeSpawner(SystemdSpawner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.unit_name = unit_name(self.user.name)
+        self.unit_name = units.unit_name(self.user.name)
 
     @classmethod
     def queue(cls, places: int) -> Queue:
@@ -184,17 +81,11 @@ class AnankeSpawner(SystemdSpawner):
 
     def server_environment(self) -> dict[str, str]:
         """The environment of the user's server: the hub's, then what makes a dynamic user's session whole."""
-        home, runtime = f"/var/lib/{self.user.name}", f"/run/{self.unit_name}"
-        own = {
-            "HOME": home,
-            "SHELL": self.default_shell or "/bin/bash",
-            "PATH": ":".join([self._expand_user_vars(path) for path in self.extra_paths] + self.server_paths),
-            "XDG_RUNTIME_DIR": runtime,
-            # kernels talk through sockets in here: their TCP ports could be listened to by every user of the hub
-            "JUPYTER_RUNTIME_DIR": runtime,
-        }
+        paths = [self._expand_user_vars(path) for path in self.extra_paths] + self.server_paths
+        own = units.session(self.user.name, paths=paths, shell=self.default_shell or "/bin/bash")
         if space.notice(self.user.name, Paths.current()):
             # JupyterLab and kernels write settings when they start, and would end where they cannot: nobody could delete anything
+            runtime = own["XDG_RUNTIME_DIR"]
             own.update({"JUPYTER_CONFIG_DIR": f"{runtime}/jupyter", "IPYTHONDIR": f"{runtime}/ipython"})
         declared: dict[str, str] = self.get_env()
         return {**declared, **{key: value for key, value in own.items() if key not in self.environment}}
@@ -228,23 +119,19 @@ class AnankeSpawner(SystemdSpawner):
         if await systemd.service_running(self.unit_name):
             self.log.warning("%s runs unknown to the hub; it is stopped first.", self.unit_name)
             await systemd.stop_service(self.unit_name)
-        gpus = any(Path(device).exists() for device in GPU_DEVICES)
-        properties = unit_properties(
+        properties = units.unit_properties(
             self.user.name,
             memory=self.mem_limit,
             swap=self.swap_limit,
             tasks=self.tasks_limit,
             cpus=self.cpu_limit,
             private_tmp=self.isolate_tmp,
-            private_devices=self.isolate_devices and not gpus,
+            private_devices=self.isolate_devices and not units.has_gpus(),
             readonly_paths=[self._expand_user_vars(path) for path in self.readonly_paths or ()],
             readwrite_paths=[self._expand_user_vars(path) for path in self.readwrite_paths or ()],
         )
         properties.update(self.unit_extra_properties)
-        Path(ACCOUNT_FOLDER).mkdir(mode=0o755, exist_ok=True)
-        passwd = Path(ACCOUNT_FOLDER) / self.user.name
-        passwd.write_bytes(Path("/etc/passwd").read_bytes())  # the unit's mounts are made before its user is known
-        passwd.chmod(0o644)
+        units.prepare(self.unit_name)
         code = await systemd.start_transient_service(
             self.unit_name,
             cmd=list(self.cmd),
