@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import image_store
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import features, image_store
 
 REPOSITORY = "localhost/ananke"
 RESERVED_NAMES = ("base",)
@@ -71,7 +71,7 @@ JHUB_CHECK = (
 )
 
 DEFINITION_KEYS = {
-    "build": ("name", "source", "revision", "base", "conda", "environments", "apt"),
+    "build": ("name", "source", "revision", "base", "conda", "environments", "features", "apt"),
     "load": ("name", "source", "archive", "checksum"),
     "pull": ("name", "source", "reference"),
 }
@@ -332,6 +332,7 @@ def _check_build(where: str, given: Mapping[str, Any], settings: Settings) -> li
         if not isinstance(base.get("suite", ""), str) or not _SUITE.fullmatch(base.get("suite", DEFAULT_SUITE)):
             problems.append(f"{where}: base.suite is {base['suite']!r}: name a Debian release, e.g. {DEFAULT_SUITE}")
     problems += _strings(f"{where}: apt", given.get("apt", []), _APT, "graphviz")
+    problems += [f"{where}: {problem}" for problem in features.check(given.get("features", []))]
     problems += _check_conda(where, given.get("conda", {}), settings)
     environments = given.get("environments", [])
     if not isinstance(environments, (list, tuple)):
@@ -481,11 +482,12 @@ def _build_plan(name: str, given: Mapping[str, Any], settings: Settings, files: 
     for step in steps:
         entries += [_moved(entry, f"context/{step.folder}/{entry.name}") for entry in step.entries]
     names = ", ".join(environment["name"] for environment in environments(given, files))
+    chosen = ", ".join(sorted(given.get("features", [])))
     return Plan(
         name,
         "build",
         _short(text),
-        f"{origin}; environments {names}",
+        f"{origin}; environments {names}" + (f"; features {chosen}" if chosen else ""),
         {"source": "build", "base": from_reference, "bootstrap": bootstrap, "steps": [step.title for step in steps]},
         tuple(entries),
     )
@@ -538,8 +540,10 @@ def build_steps(given: Mapping[str, Any], settings: Settings, files: str) -> lis
         if environment["name"] == "jhub":
             steps.append(_proxy_step(settings, files))
             number = 40
-        else:
-            number += 1
+            continue
+        if environment["name"] == "python3":
+            steps += [_feature_step(name, files) for name in sorted(given.get("features", []))]
+        number += 1
     kernels = [environment["name"] for environment in everything if environment["kernel"]]
     steps.append(_hub_step(kernels, files))
     return steps
@@ -636,6 +640,12 @@ def _environment_step(number: int, environment: Mapping[str, Any], settings: Set
         "CHECK": ", ".join(environment["check"]),
     }
     return _step(f"{number}-{name}", parameters["TITLE"], files, "environment", parameters, entries)
+
+
+def _feature_step(name: str, files: str) -> Step:
+    entries = [Entry(path, content) for path, content in features.entries(name).items()]
+    parameters = {"TITLE": f"feature {name}"}
+    return _step(f"40-feature-{name}", parameters["TITLE"], files, "feature", parameters, entries)
 
 
 def kernel_spec(name: str, display_name: str) -> str:

@@ -42,6 +42,7 @@ def test_a_full_definition_is_accepted(lock: Path, tmp_path: Path) -> None:
         "base": {"reference": f"registry.example.org/debian@sha256:{SHA}"},
         "conda": {"channels": [str(channel.parent), "https://conda.example.org/main", "conda-forge"]},
         "apt": ["graphviz", "g++"],
+        "features": ["base_packages", "lsp"],
         "environments": [
             {
                 "name": "r",
@@ -57,7 +58,9 @@ def test_a_full_definition_is_accepted(lock: Path, tmp_path: Path) -> None:
 
 
 def test_ansible_may_fill_in_what_was_not_given() -> None:
-    nothing = dict.fromkeys(["revision", "base", "conda", "environments", "apt", "archive", "checksum", "reference"])
+    nothing = dict.fromkeys(
+        ["revision", "base", "conda", "environments", "features", "apt", "archive", "checksum", "reference"]
+    )
     assert problems({"source": "build", **nothing}) == []
 
 
@@ -105,6 +108,9 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"environments": [{"name": "x", "kernel": "a" * 81}]}, ["at most 80"]),
     ({"environments": [{"name": "x", "check": ["import os"]}]}, ["check", "'import os'"]),
     ({"environments": [{"name": "jhub", "kernel": "Hub"}]}, ["jhub", "no kernel"]),
+    ({"features": "lsp"}, ["features is 'lsp'", "list"]),
+    ({"features": ["lps"]}, ["'lps' is no feature", "did you mean 'lsp'"]),
+    ({"features": ["lsp", "lsp"]}, ["'lsp' is there twice"]),
     ({"source": "load"}, ["archive", "None", "absolute path"]),
     ({"source": "load", "archive": "/does/not/exist", "checksum": SHA}, ["/does/not/exist"]),
     ({"source": "load", "archive": "/etc/hostname", "checksum": "x"}, ["checksum", "'x'", "64 hexadecimal"]),

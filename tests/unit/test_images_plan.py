@@ -79,6 +79,7 @@ def test_the_proxy_is_no_part_of_the_image() -> None:
         {"conda": {"checksum": "cd" * 32}},
         {"environments": [{"name": "python3", "kernel": "Python"}]},
         {"environments": [{"name": "further"}]},
+        {"features": ["myst"]},
         {"environments": [{"name": "jhub", "conda": ["python=3.12", "pip"]}]},
     ],
     ids=str,
@@ -110,10 +111,10 @@ def test_every_change_of_the_sources_is_another_image(change: dict[str, Any]) ->
     ),
 )
 def test_every_file_of_the_role_counts(name: str, files: str) -> None:
-    before = plan(files=files).key
+    before = plan({"features": ["myst"]}, files=files).key
     with Path(files, name).open("ab") as handle:
         handle.write(b"\n")
-    assert plan(files=files).key != before
+    assert plan({"features": ["myst"]}, files=files).key != before
 
 
 def test_a_change_of_the_hubs_code_builds_the_last_layer_only(files: str) -> None:
@@ -126,6 +127,17 @@ def test_a_change_of_the_hubs_code_builds_the_last_layer_only(files: str) -> Non
 
 def test_a_further_environment_leaves_the_layers_before_it() -> None:
     assert steps(plan({"environments": [{"name": "further"}]}))[:5] == steps(plan())[:5]
+
+
+def test_features_are_layers_between_python3_and_further_environments() -> None:
+    further = {"environments": [{"name": "further"}]}
+    one = plan({**further, "features": ["myst", "lsp"]})
+    folders = [line.split("/")[3] for line in steps(one)]
+    assert folders[4:] == ["40-python3", "40-feature-lsp", "40-feature-myst", "41-further", "90-hub"]
+    assert steps(one)[:5] + steps(one)[7:] == steps(plan(further))
+    assert one.key == plan({**further, "features": ["lsp", "myst"]}).key
+    assert one.job["steps"][5:7] == ["feature lsp", "feature myst"]
+    assert one.summary.endswith("; environments jhub, python3, further; features lsp, myst")
 
 
 def test_caches_of_python_do_not_count(files: str) -> None:
@@ -168,13 +180,13 @@ def test_the_archive_depends_on_the_content_alone(files: str) -> None:
 
 
 def test_the_archive_has_what_the_containerfile_runs() -> None:
-    one = plan({"environments": [{"name": "further"}]})
+    one = plan({"environments": [{"name": "further"}], "features": ["myst"]})
     with tarfile.open(fileobj=io.BytesIO(archive(one))) as opened:
         members = {member.name: member for member in opened}
     assert all(member.uid == member.gid == 0 and member.mode in (0o644, 0o755) for member in members.values())
     scripts = [line.split()[2] for line in steps(one)]
     assert [script.rpartition("/")[0].rpartition("/")[2] for script in scripts] == [
-        *["10-base", "20-conda", "30-jhub", "35-proxy", "40-python3", "41-further", "90-hub"],
+        *["10-base", "20-conda", "30-jhub", "35-proxy", "40-python3", "40-feature-myst", "41-further", "90-hub"],
     ]
     assert [script for script in scripts if script.replace(images.CONTEXT, "context") not in members] == []
     assert f'CONTEXT = "{images.CONTEXT}"' in (FILES / "image_job.py").read_text()

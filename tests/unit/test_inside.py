@@ -17,12 +17,13 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
     conda_kernels,
     hub_api,
     hub_facts,
+    hub_feature_sets,
     inside,
     user_command,
     user_ownership,
 )
 
-PROGRAMS = (conda_environments, conda_kernels, hub_api, hub_facts, user_command, user_ownership)
+PROGRAMS = (conda_environments, conda_kernels, hub_api, hub_facts, hub_feature_sets, user_command, user_ownership)
 ECHO = """
 import sys
 class Failure(Exception):
