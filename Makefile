@@ -29,7 +29,7 @@ demo-down: setup ## remove the demo
 .PHONY: test lint sanity calm unit integration bookworm site hardened vm vm-disks lynis
 test: setup ## all tests, two parts at a time, the longest scenarios first; the virtual machine last, which leaves half a computer to calm tests
 	status=0; export ANANKE_KEEP=1; \
-	$(MAKE) --jobs=2 --keep-going --output-sync=target lint site hardened bookworm integration vm-disks || status=$$?; \
+	$(MAKE) --jobs=2 --keep-going --output-sync=target lint site hardened bookworm vm-disks || status=$$?; \
 	$(MAKE) --jobs=2 --keep-going --output-sync=line vm calm || status=$$?; env -u ANANKE_KEEP python -m demo release; exit $$status
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
@@ -44,8 +44,7 @@ unit: setup ## pure logic, and the hub's configuration in a real JupyterHub
 	pytest
 
 calm: setup # what one processor can do beside something that must not wait for it
-	nice -n 5 $(MAKE) unit
-	nice -n 5 $(MAKE) sanity
+	nice -n 5 $(MAKE) --keep-going unit sanity integration
 
 sanity: setup ## ansible-test sanity
 	tests/support/sanity

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Conda environments that change as a whole or not at all: a program of :mod:`inside`, run as root where conda is.
 
-What an environment holds is read from its own records, so nothing is started where nothing has to be done. A change is made on a copy in
+What an environment holds is read from its own records, so nothing is started where nothing has to be done. A new environment is made where it
+shall be, and removed again if that fails. A change of one that is there is made on a copy in
 ``.NAME.fresh`` beside the environment. conda and pip see that copy at the environment's own path, by a mount that only they have, so all
 paths in it are final; everybody else sees the old environment until the two folders change places. Runs take turns by a lock.
 
@@ -365,6 +366,8 @@ class Work:
         self.build = os.path.join(self.scratch, "environment")
         self.belongs = os.path.join(self.scratch, "complete")
         """List of all that the environment will hold, while files are moved into it one by one."""
+        self.begun = os.path.join(self.scratch, "new")
+        """Stands beside an environment that is being made and was not there before."""
         self.foretold = os.path.join(self.folder, f".{self.want.name}.foretold")
         self.commands: list[str] = []
         self.kernels: list[str] = []
@@ -373,8 +376,8 @@ class Work:
 
     @property
     def exists(self) -> bool:
-        """Whether the environment is there."""
-        return os.path.isdir(os.path.join(self.prefix, "conda-meta"))
+        """Whether the environment is there; one that a killed run began to make is not."""
+        return os.path.isdir(os.path.join(self.prefix, "conda-meta")) and not os.path.exists(self.begun)
 
     def act(self) -> dict[str, t.Any]:
         """Do what is wanted, or foretell it. Raises Failure and OSError."""
@@ -421,7 +424,8 @@ class Work:
         """Refuse a name that something else has. An empty folder may be what a killed run left."""
         if os.path.lexists(self.prefix) and not folder(self.prefix):
             raise Failure(f"{self.prefix} is a file or a link: move it away, or choose another name")
-        if folder(self.prefix) and not (self.exists or os.path.exists(self.belongs)) and os.listdir(self.prefix):
+        ours = self.exists or os.path.exists(self.belongs) or os.path.exists(self.begun)
+        if folder(self.prefix) and not ours and os.listdir(self.prefix):
             raise Failure(f"{self.prefix} is a folder, but no conda environment: move it away, or choose another name")
 
     def _settled(self) -> bool:
@@ -491,8 +495,10 @@ class Work:
 
     def _apply(self, steps: Steps) -> tuple[bool, dict[str, str]]:
         """Build the environment anew and put it in the old one's place, if it holds other packages; returns whether, and what it holds."""
-        os.makedirs(self.build)
-        os.makedirs(self.prefix, exist_ok=True)
+        os.makedirs(self.scratch)
+        if not self.exists:
+            return self._make(steps)
+        os.mkdir(self.build)
         try:
             if steps.copy:
                 self._run(["cp", "--archive", "--reflink=auto", "--no-target-directory", self.prefix, self.build])
@@ -502,10 +508,8 @@ class Work:
                 self._run_conda(steps.conda, isolated=True)
             if steps.pip:
                 self._run(self._pip_command(steps.pip), isolated=True)
-            lost = [spec for spec in self.want.packages if matches(spec, installed(self.build)) is False]
-            if lost:
-                raise Failure(f"conda reported success, but {', '.join(lost)} is not there: report this as a bug")
-            same = self.exists and digest(self.build) == digest(self.prefix)
+            self._prove(self.build)
+            same = digest(self.build) == digest(self.prefix)
             if self.want.state == "exact":
                 note(os.path.join(self.prefix if same else self.build, EXACT), self._exact(self.build))
             if not same:
@@ -514,16 +518,40 @@ class Work:
         finally:
             if not os.path.exists(self.belongs):
                 shutil.rmtree(self.scratch, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                os.rmdir(self.prefix)  # the empty folder for the mount, if nothing came into it
+
+    def _make(self, steps: Steps) -> tuple[bool, dict[str, str]]:
+        """Make an environment that was not there, at its own path: there conda links files to its packages instead of copying them."""
+        note(self.begun, True)
+        try:
+            self._run_conda(steps.conda, isolated=False)
+            if steps.pip:
+                self._run(self._pip_command(steps.pip))
+            self._prove(self.prefix)
+            if self.want.state == "exact":
+                note(os.path.join(self.prefix, EXACT), self._exact(self.prefix))
+            os.unlink(self.begun)
+        finally:
+            self._forget()
+        return True, listing(self.prefix)
+
+    def _forget(self) -> None:
+        """Remove what was begun, and an environment with it that was not finished."""
+        if os.path.exists(self.begun) and os.path.lexists(self.prefix):
+            shutil.rmtree(self.prefix, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _prove(self, prefix: str) -> None:
+        """Raise Failure where conda has reported a success that is none."""
+        lost = [spec for spec in self.want.packages if matches(spec, installed(prefix)) is False]
+        if lost:
+            raise Failure(f"conda reported success, but {', '.join(lost)} is not there: report this as a bug")
 
     def _swap(self, copied: int) -> None:
         """Put what was built in the place of the old environment, which was copied at that time (ns since 1970)."""
         try:
-            if self.exists:  # it goes first, since fuse-overlayfs looks only there whether it can be moved
-                exchange(self.prefix, self.build)
-            else:
-                os.rename(self.build, self.prefix)
+            exchange(
+                self.prefix, self.build
+            )  # the old one goes first, since fuse-overlayfs looks only there whether it can be moved
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
@@ -556,6 +584,8 @@ class Work:
         """Finish or remove what a killed run left."""
         if os.path.exists(self.belongs):
             self._finish()
+        if os.path.exists(self.begun):
+            self._forget()
         for left in (self.scratch, self.foretold):
             if os.path.lexists(left):
                 remove(left)
@@ -645,7 +675,8 @@ class Work:
         """Run a program and return its output; isolated, it sees what is built at the environment's path. Raises Failure."""
         self.commands.append(hidden(shlex.join(argv)))
         start = [*ISOLATED, self.build, self.prefix, *argv] if isolated else argv
-        around = surroundings(os.path.join(self.scratch if isolated else self.foretold, "packages"), self.conda)
+        cache = self.scratch if isolated else self.foretold if "--dry-run" in argv else ""
+        around = surroundings(cache and os.path.join(cache, "packages"), self.conda)
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         session = {"cwd": "/", "env": around, "pass_fds": self.lock, "start_new_session": True}
         process = subprocess.Popen(start, text=True, errors="replace", **pipes, **session)  # type: ignore[call-overload]
@@ -668,12 +699,13 @@ class Work:
 
 
 def surroundings(cache: str, conda: str) -> dict[str, str]:
-    """Environment variables of conda and pip; what conda downloads goes to a folder of the run, which is removed with it."""
+    """Environment variables of conda and pip. With a cache, what conda downloads goes there instead of to its usual folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     trusted = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if os.path.exists(CERTIFICATES) else ()
-    caches = f"{cache},{os.path.join(os.path.dirname(os.path.dirname(conda)), 'pkgs')}"
+    usual = os.path.join(os.path.dirname(os.path.dirname(conda)), "pkgs")
     pip = {"PIP_BREAK_SYSTEM_PACKAGES": "1", "PIP_NO_CACHE_DIR": "1", "PIP_ROOT_USER_ACTION": "ignore"}
-    return {**dict.fromkeys(trusted, CERTIFICATES), **kept, **pip, "LC_ALL": "C.UTF-8", "CONDA_PKGS_DIRS": caches}
+    packages = {"CONDA_PKGS_DIRS": f"{cache},{usual}" if cache else usual}
+    return {**dict.fromkeys(trusted, CERTIFICATES), **kept, **pip, **packages, "LC_ALL": "C.UTF-8"}
 
 
 def main(parameters: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -29,7 +29,7 @@ KERNELS = "share/jupyter/kernels"
 SPEC = "kernel.json"
 HIDDEN = "kernel.json.hidden"
 """An environment's own kernelspec that nb_conda_kernels must not see."""
-PYTHON = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
+IPYKERNEL = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
 Spec = dict[str, t.Any]
 
 
@@ -105,14 +105,14 @@ class Kernels:
         title = title if first else f"{title} ({language})"
         metadata = {**({} if base else {"debugger": True}), **(base.get("metadata") or {}), MARK: self.prefix}
         if self.dynamic:
-            usual = {"argv": [f"{self.prefix}/bin/python", *PYTHON], "display_name": "Python", "language": language}
+            usual = {"argv": [f"{self.prefix}/bin/python", *IPYKERNEL], "display_name": "Python", "language": language}
             spec = {
                 **usual,
                 **(found or {}),
                 "metadata": {**((found or {}).get("metadata") or metadata), MARK: self.prefix},
             }
             return {own: {**spec, "display_name": title} if self.display_name else spec}
-        argv = self.started(base.get("argv") or ["python", *PYTHON], not base)
+        argv = self.started(base.get("argv") or ["python", *IPYKERNEL], not base)
         folder = f"{self.jhub}/{KERNELS}/{self.name}" + ("" if first else f"-{os.path.basename(own)}")
         return {folder: {**base, "argv": argv, "display_name": title, "language": language, "metadata": metadata}}
 

@@ -75,7 +75,7 @@ def test_ten_environments_and_their_kernels(seat: Seat) -> None:
     made = each(hub, "conda_environment", name="{{ item }}", packages=["python=3.13", "ipykernel"])
     for one in made:
         assert one["changed"]
-        assert len([command for command in one["commands"] if "/opt/conda/bin/conda" in command]) == 1
+        assert len([command for command in one["commands"] if command.startswith("/opt/conda/bin/conda ")]) == 1
     assert not any(
         one["changed"]
         for one in each(hub, "conda_environment", name="{{ item }}", packages=["python=3.13", "ipykernel"])
@@ -195,7 +195,7 @@ def test_environments_of_a_hub_user_s_own(seat: Seat) -> None:
         ("conda_environment", {"name": "course3", "packages": ["--yes"]}, "options have no place"),
         ("conda_environment", {"name": "course3", "definition": {"strange": 1}}, "'strange' has no place"),
         ("conda_environment", {"name": "course3", "channels": ["https://me:secret@example.org/c"]}, "the password in"),
-        ("conda_environment", {"name": "course3", "state": "updated"}, "no such environment to update"),
+        ("conda_environment", {"name": "course33", "state": "updated"}, "no such environment to update"),
         ("conda_kernel", {"environment": "nothing"}, "make it with conda_environment"),
         ("conda_kernel", {"environment": "jhub"}, "is none for kernels"),
         ("conda_kernel", {"environment": "python3", "display_name": "a\nb"}, "cannot be shown"),

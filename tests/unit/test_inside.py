@@ -147,3 +147,4 @@ def test_programs_are_what_they_must_be(program: types.ModuleType) -> None:
     assert "ansible" not in "".join(line for line in text.splitlines() if line.startswith(("import ", "from ")))
     assert issubclass(program.Failure, Exception)
     assert callable(program.main)
+    assert isinstance(getattr(program, "PYTHON", ""), str)
