@@ -167,7 +167,7 @@ def distributions(prefix: str) -> dict[str, Package]:
     """Python packages of an environment, whoever installed them, by their normalised names."""
     found = {}
     for path in glob.glob(f"{glob.escape(prefix)}/lib/python*/site-packages/*-*.dist-info"):
-        name, _, version = os.path.basename(path)[: -len(".dist-info")].rpartition("-")
+        name, _dash, version = os.path.basename(path)[: -len(".dist-info")].rpartition("-")
         found[normalised(name)] = Package(version, "", path)
     return found
 

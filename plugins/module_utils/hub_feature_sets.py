@@ -245,7 +245,7 @@ class Work:
         """Python packages of an environment. Raises Failure."""
         found = {}
         for path in glob.glob(f"{glob.escape(self.site(environment))}/*-*.dist-info"):
-            name, _, version = os.path.basename(path)[: -len(".dist-info")].rpartition("-")
+            name, _dash, version = os.path.basename(path)[: -len(".dist-info")].rpartition("-")
             found[normalised(name)] = Distribution(version, path)
         return found
 
@@ -685,8 +685,8 @@ def build() -> None:
     try:
         result = main(parameters)
     except Failure as error:
-        sys.exit(str(error.args[0]))
-    print("\n".join(f"{one['title']} ({one['name']} {one['version']})" for one in result["features"]))
+        raise SystemExit(str(error.args[0])) from error
+    sys.stdout.write("".join(f"{one['title']} ({one['name']} {one['version']})\n" for one in result["features"]))
 
 
 if __name__ == "__main__":

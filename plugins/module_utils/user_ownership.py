@@ -188,7 +188,7 @@ class Task:
             if len(names) < count:
                 done.refused.append([shown(path), "it has another name outside of this home: delete one of them"])
                 continue
-            upper, _, name = path.rpartition("/")
+            upper, _slash, name = path.rpartition("/")
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 folder = self.open(upper)
                 try:
@@ -217,7 +217,7 @@ class Task:
         """Put right what is below these folders; each of several processes takes the next of them when it has finished one."""
         numbers, feed = os.pipe()
         ends = []
-        for _ in range(processes):
+        for _number in range(processes):
             answer, writing = os.pipe()
             child = os.fork()
             if child == 0:

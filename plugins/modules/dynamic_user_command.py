@@ -18,7 +18,8 @@ description:
 attributes:
   check_mode:
     support: partial
-    description: The command is not run; O(creates) and O(removes) are looked at.
+    details: The command is not run; O(creates) and O(removes) are looked at.
+    description: Can run in check mode and say what it would do.
   diff_mode:
     support: none
     description: What a command changes is its own affair.

@@ -125,14 +125,17 @@ def test_the_image_s_own_environment_gets_a_package_while_a_kernel_runs(seat: Se
     kernel = seat.kernel("python3")
     with pytest.raises(DemoError, match="ModuleNotFoundError"):
         kernel.run("import yaml")
-    done = settled(seat.hub, "conda_environment", name="python3", packages=["pyyaml"], pip=["iniconfig"])
-    assert {line.split()[0] for line in done["added"]} >= {"pyyaml", "iniconfig"}
-    assert (
-        kernel.run(
-            "import importlib; importlib.invalidate_caches(); import yaml, iniconfig; print(yaml.safe_load('a: 1'))"
-        ).strip()
-        == "{'a': 1}"
-    )
+    try:
+        done = settled(seat.hub, "conda_environment", name="python3", packages=["pyyaml"], pip=["iniconfig"])
+        assert {line.split()[0] for line in done["added"]} >= {"pyyaml", "iniconfig"}
+        look = "import importlib; importlib.invalidate_caches(); import yaml, iniconfig; print(yaml.safe_load('a: 1'))"
+        assert kernel.run(look).strip() == "{'a': 1}"
+    finally:
+        seat.hub.exec(
+            f"{ENVS}/python3/bin/python -m pip uninstall -q -y --root-user-action=ignore --break-system-packages iniconfig",
+            check=False,
+        )
+        seat.hub.exec(f"/opt/conda/bin/conda remove -y -q -p {ENVS}/python3 pyyaml", check=False)
     again = act(seat.hub, "conda_environment", name="jhub", packages=["pyyaml"])
     assert "the hub itself runs with this environment" in again["msg"]
     seat.lab.close_kernels()
@@ -186,6 +189,7 @@ def test_environments_of_a_hub_user_s_own(seat: Seat) -> None:
     seat.lab.close_kernels()
     owners = seat.hub.exec(f"find /var/lib/private/{shlex.quote(user)} -printf '%U\\n' | sort -u").stdout.split()
     assert len(owners) == 1
+    seat.hub.exec(f"cd /var/lib/private/{user} && rm -rf envs .local/share/jupyter/kernels/own .local/lib .conda")
 
 
 @pytest.mark.parametrize(
