@@ -107,9 +107,10 @@ def normalised(name: str) -> str:
 
 
 def paths(folder: str) -> list[str]:
-    """Relative paths of all that a folder holds and that is no folder."""
+    """Relative paths of all that a folder holds and that is no folder. What is mounted there, as the hub's own configuration is, is not its own."""
     found = []
     for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not os.path.ismount(os.path.join(where, name))]
         links = [name for name in folders if os.path.islink(os.path.join(where, name))]
         found += [os.path.relpath(os.path.join(where, name), folder) for name in files + links]
     return found

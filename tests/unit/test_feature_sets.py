@@ -54,6 +54,8 @@ else:
         if order:
             (site / "half").mkdir()
             (site / "half" / "done.py").write_text("")
+            for folder in prefix.glob("mounted"):
+                (folder / "meanwhile").write_text("by somebody else")
             sys.exit(order)
 """
 # Checks are shell scripts here: they start at once.
@@ -371,3 +373,15 @@ def test_what_is_no_hub(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(hub_feature_sets.Failure, match="there is no /opt/conda/envs"):
         hub.run(LSP, root=str(tmp_path / "empty"))
+
+
+def test_what_is_mounted_in_an_environment_is_not_undone(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's own configuration is a mount inside jhub; an admin may add a file to it while a feature fails."""
+    mounted = hub.prefix("jhub") / "mounted"
+    mounted.mkdir()
+    monkeypatch.setattr(hub_feature_sets.os.path, "ismount", lambda path: path == str(mounted))
+    hub.uv("error: dns error")
+    with pytest.raises(hub_feature_sets.Failure):
+        hub.run(LSP)
+    assert (mounted / "meanwhile").exists()
+    assert not list(hub.prefix("jhub").rglob("half"))
