@@ -32,6 +32,7 @@ PROXY = f"{JHUB}/lib/ananke-proxy/node_modules/configurable-http-proxy/package.j
 HOMES = "/var/lib/private"
 DISKS = (HOMES, "/var/lib/jupyterhub")
 KERNELS = (f"{JHUB}/share/jupyter/kernels", "/usr/local/share/jupyter/kernels")
+FEATURES = "/opt/install/features"  # records of features, by name
 SERVERS_PATH = (f"{JHUB}/bin", f"{CONDA}/condabin", "/usr/local/bin", "/usr/bin", "/bin")  # PATH of users' servers
 PACKAGES = ("jupyterhub", "jupyterlab", "jupyterhub_systemdspawner", "jupyterhub_ltiauthenticator")
 DESCRIBED: Found = {"base_url": str, "public_url": str, "servers": dict, "admins": list, "users": list}
@@ -264,9 +265,8 @@ def environments(container: Container) -> list[Found]:
 
 
 def features(container: Container) -> list[str]:
-    """Names of the optional features that the hub has."""
-    given = container.description.get("features")
-    return [str(name) for name in given] if isinstance(given, list) else []
+    """Names of the optional features that the hub has, whether they came with its image or later."""
+    return [os.path.basename(path).removesuffix(".json") for path in container.found(f"{FEATURES}/[a-z]*.json")]
 
 
 def lti(container: Container) -> Found:

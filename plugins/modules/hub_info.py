@@ -266,7 +266,7 @@ environments:
       description: Version of its Python; null if it has none.
       type: str
 features:
-  description: Names of the optional features that the hub has.
+  description: Names of the optional features that the hub has, whether they came with its image or were added by M(ananke.jupyterhub.hub_features).
   type: list
   elements: str
   returned: if gathered
