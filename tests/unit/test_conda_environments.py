@@ -601,12 +601,14 @@ def test_a_killed_run_leaves_the_old_environment_and_the_next_one_tidies_up(data
     wait_for(data.base / "waiting")
     run.kill()
     run.join(10)
-    assert state(data.prefix) == before
-    assert ".data.fresh" in data.left()
-    data.control()
-    # conda lives on, so the next run waits for it
-    assert "another run" in data.failure(packages=["pandas"], timeout=0.3)
-    os.kill(int((data.base / "waiting").read_text()), signal.SIGKILL)
+    try:
+        assert state(data.prefix) == before
+        assert ".data.fresh" in data.left()
+        data.control()
+        # conda lives on, so the next run waits for it
+        assert "another run" in data.failure(packages=["pandas"], timeout=0.3)
+    finally:
+        os.kill(int((data.base / "waiting").read_text()), signal.SIGKILL)
     data.calls()
     assert data.main(packages=["tzdata"])["added"] == ["tzdata 2024a"]
     assert data.left() == {"data"}
