@@ -633,6 +633,28 @@ def test_an_empty_folder_of_a_killed_run_is_no_environment(conda: Conda) -> None
 
 
 @as_root
+@pytest.mark.parametrize("check", [True, False])
+def test_an_environment_that_a_killed_run_was_making_is_made_anew(conda: Conda, check: bool) -> None:
+    (conda.envs / ".data.fresh").mkdir()
+    (conda.envs / ".data.fresh/new").write_text("true")
+    (conda.prefix / "conda-meta").mkdir(parents=True)
+    (conda.prefix / "conda-meta/numpy-1.0.0-0.json").write_text("{}")
+    (conda.prefix / "half").write_text("")
+    assert conda.main(packages=["numpy"], check=check)["changed"]
+    assert (conda.prefix / "half").exists() == check
+    if not check:
+        assert conda.packages()["numpy"] == "2.1.0"
+        assert conda.left() == {"data"}
+
+
+@as_root
+def test_an_environment_that_cannot_be_made_is_not_there(conda: Conda) -> None:
+    conda.control(fail=["UnsatisfiableError", "nothing fits"])
+    assert "No environment was made" in conda.failure(packages=["numpy"])
+    assert conda.left() == set()
+
+
+@as_root
 def test_changes_take_turns(data: Conda) -> None:
     with open(data.envs / ".ananke.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
