@@ -6,6 +6,8 @@ COLLECTION := build/collections/ansible_collections/ananke/jupyterhub
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/tests/support:$(CURDIR)/build/collections
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# containers of CI often forbid it, and every ansible-playbook would compile all of Ansible: twice the time to start
+export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -27,10 +29,11 @@ demo-down: setup ## remove the demo
 	python -m demo down
 
 .PHONY: test lint sanity calm unit integration bookworm site hardened vm vm-disks lynis
-test: setup ## all tests, two parts at a time, the longest scenarios first; the virtual machine last, which leaves half a computer to calm tests
+test: setup ## all tests: what needs both processors first; then the virtual machine, which must not wait, beside what mostly waits
 	status=0; export ANANKE_KEEP=1; \
-	$(MAKE) --jobs=2 --keep-going --output-sync=target lint site hardened bookworm vm-disks || status=$$?; \
-	$(MAKE) --jobs=2 --keep-going --output-sync=line vm calm || status=$$?; env -u ANANKE_KEEP python -m demo release; exit $$status
+	$(MAKE) --jobs=2 --keep-going --output-sync=target site bookworm lint vm-disks || status=$$?; \
+	$(MAKE) --jobs=3 --keep-going --output-sync=line vm hardened calm || status=$$?; \
+	env -u ANANKE_KEEP python -m demo release; exit $$status
 
 lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 	ruff check .
@@ -43,8 +46,8 @@ lint: setup ## ansible-lint, yamllint, ruff, mypy, changelog fragments
 unit: setup ## pure logic, and the hub's configuration in a real JupyterHub
 	pytest
 
-calm: setup # what one processor can do beside something that must not wait for it
-	nice -n 5 $(MAKE) --keep-going unit sanity integration
+calm: setup # what can be done beside something that must not wait for it
+	nice -n 10 $(MAKE) --keep-going unit sanity integration
 
 sanity: setup ## ansible-test sanity
 	tests/support/sanity
@@ -53,32 +56,30 @@ integration: setup ## the conda channel in clean containers
 	pytest tests/integration
 
 # Whole runs on test machines: check mode, converge, idempotence, verify.
-bookworm: setup ## hubs on a hardened Debian 12, through killed runs, with LMS and browser
+bookworm: setup ## hubs on a hardened Debian 12, through killed runs; what is inside hubs, with LMS and browser
 	molecule test --scenario-name bookworm
 
-site: setup ## hubs on a hardened Debian 13, with all end-to-end tests
+site: setup ## hubs on a hardened Debian 13, with the end-to-end tests that bookworm leaves
 	molecule test --scenario-name site
 
 hardened: setup ## every role on one machine, seen from elsewhere on its network
-	molecule test --scenario-name hardened
+	nice -n 5 molecule test --scenario-name hardened
 
 vm: setup ## what needs a kernel: limits, settings, records, homes, quotas, reboots, on a virtual machine
-	tests/support/packages qemu-system-x86 qemu-utils
 	pytest --capture=no --durations=25 --ignore=tests/vm/test_lynis.py tests/vm
 
 vm-disks: setup ## what `make vm` needs and the computer makes faster than the virtual machine
-	tests/support/packages qemu-system-x86 qemu-utils
 	python tests/vm/disks.py
 
 lynis: setup ## what Lynis says of a virtual machine with every role: build/lynis.json; not part of `make test`
-	tests/support/packages qemu-system-x86 qemu-utils
 	ANANKE_VM_ROLES=all pytest --capture=no tests/vm/test_lynis.py
 
 .PHONY: bench
-bench: setup ## what hubs, hardened machines and owners of large homes cost, against bare commands: build/*bench.json
+bench: setup ## what hubs, hardened machines, owners of large homes, kernels and features cost, against bare commands: build/*bench.json
 	python -m bench
 	python -m machine_bench
 	python -m ownership_bench
+	python -m inside_bench
 
 .PHONY: clean
 clean: ## remove the virtual environment and everything built (machines first: make demo-down)

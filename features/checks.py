@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jupyter_client.manager import start_new_kernel
+
 PATIENCE = 120
 """Seconds until a server or a job must be there; slow disks are slow."""
 
@@ -109,6 +111,25 @@ def wait(condition: Any, otherwise: str) -> Any:
             return answer
         time.sleep(0.2)
     raise RuntimeError(f"{otherwise} within {PATIENCE} s")
+
+
+def cell(kernel: str, code: str) -> str:
+    """What a cell prints in a kernel that is started as JupyterLab starts it. Raises RuntimeError if the cell fails."""
+    printed: list[str] = []
+
+    def keep(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
+            printed.append(message["content"]["text"])
+
+    manager, client = start_new_kernel(kernel_name=kernel, startup_timeout=PATIENCE)
+    try:
+        reply = client.execute_interactive(code, timeout=PATIENCE, output_hook=keep)["content"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    if reply["status"] != "ok":
+        raise RuntimeError(f"a cell in the kernel {kernel} failed: {reply.get('ename')}: {reply.get('evalue')}")
+    return "".join(printed)
 
 
 def broken() -> dict[str, str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The home and a folder on a WebDAV server that wants a password are listed, and a file is changed there."""
+"""The home and a folder on a WebDAV server that wants a password are listed, and a file is changed there. A wrong password is told, not logged."""
 
 import base64
 import http.server
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import checks
 
-PASSWORD = "it's secret"  # noqa: S105 - of the server below
+PASSWORD = "it's a/secret"  # noqa: S105 - of the server below
 ITEM = "<d:response><d:href>{}</d:href><d:propstat><d:prop>{}</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"
 FOLDER = ITEM.format("/dav/", "<d:resourcetype><d:collection/></d:resourcetype>")
 FILE = ITEM.format("/dav/far.txt", "<d:resourcetype/><d:getcontentlength>8</d:getcontentlength>")
@@ -79,3 +79,12 @@ with checks.server() as server:
     assert text == "far away", f"the file far away says {text!r}"
     server.ask(far, {"type": "file", "format": "text", "content": "far gone"}, method="PUT")
     assert kept["/dav/far.txt"] == b"far gone", f"the file far away became {kept}"
+    wrong = {**remote, "name": "Closed", "url": f"{remote['url']}/"}
+    wrong["tokenDict"] = {"user": "anna", "password": "mistyped"}
+    (closed,) = server.ask("jupyterfs/resources", {"resources": [wrong], "options": {"cache": True}})
+    try:
+        told = str(server.ask(f"api/contents/{closed['drive']}:"))
+    except RuntimeError as error:
+        told = str(error)
+    assert "wrong user name or password" in told, f"a wrong password gets: {told}"
+    assert "mistyped" not in server.log.read_text(), "a password is in the server's log"

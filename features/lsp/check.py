@@ -18,6 +18,9 @@ with checks.server() as running:
     assert "pylsp" in servers, f"JupyterLab finds the language servers {sorted(servers)}, not pylsp"
     settings = running.ask("lab/api/settings/@jupyter-lsp/jupyterlab-lsp:plugin")["schema"]["properties"]
     defaults = settings["language_servers"]["default"]["pylsp"]["serverSettings"]
+    completer = running.ask("lab/api/settings/@jupyterlab/completer-extension:manager")["schema"]["properties"]
+    patience = completer["providerTimeout"]["default"]
+    assert patience >= 10_000, f"JupyterLab gives up on a completion after {patience} ms, before a busy machine has it"
 python = Path(defaults["pylsp.plugins.jedi.environment"])
 
 process = subprocess.Popen([sys.executable, "-m", "pylsp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -21,12 +21,13 @@ Path("job.ipynb").write_text(json.dumps(notebook))
 
 with checks.server() as server:
     server.labextensions("@jupyterlab/scheduler")
-    environments = server.ask("scheduler/runtime_environments")
+    environments = [one["name"] for one in server.ask("scheduler/runtime_environments")]
+    assert environments == ["kernel"], f"JupyterLab asks conda for environments, which takes seconds: {environments}"
     job = {
         "name": "job",
         "input_uri": "job.ipynb",
         "output_formats": ["ipynb"],
-        "runtime_environment_name": environments[0]["name"],
+        "runtime_environment_name": environments[0],
     }
     number = server.ask("scheduler/jobs", job)["job_id"]
 

@@ -6,32 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Optional
 
-from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 
-from ..module_utils.description import PREFIXES, Problem, Unusable, cross_check, describe, misplaced, outline
+from ..module_utils.description import PREFIXES, Problem, cross_check, describe, misplaced, outline
+from ..plugin_utils import variables as inventory
 
-_ROLES = Path(__file__).resolve().parents[2] / "roles"
-#: Roles that are applied to hubs, whose variables fall back to these roles' defaults; all others are for machines.
-_HUB_ROLES = ("hub", "hub_lti", "container_admin")
 #: Roles whose defaults its machine's variables fall back to, and what a hub needs of them.
 _MACHINE_VARIABLES = {
     "reverse_proxy_server_name": "reverse_proxy",
     "reverse_proxy_https_port": "reverse_proxy",
     "hub_image_definitions": "hub_image",
 }
-
-
-def _options() -> dict[str, set[str]]:
-    """The names of the variables that each role takes."""
-    result = {}
-    for path in _ROLES.glob("*/meta/argument_specs.yml"):
-        entries = DataLoader().load_from_file(str(path))["argument_specs"].values()
-        result[path.parts[-3]] = {str(name) for entry in entries for name in entry.get("options") or {}}
-    return result
 
 
 def _known_names(options: Mapping[str, set[str]]) -> set[str]:
@@ -46,26 +33,18 @@ def _names_of_machines(options: Mapping[str, set[str]]) -> set[str]:
         "container_admin_name",
         "container_admin_locations",
         "container_admin_quotas",
+        "container_admin_backups",
         "container_admin_settled",
     }
-    return set_for_hubs.union(*(names for role, names in options.items() if role not in _HUB_ROLES))
-
-
-def _defaults(*roles: str) -> dict[str, Any]:
-    """The roles' defaults, templates still to be resolved."""
-    result: dict[str, Any] = {}
-    for role in roles:
-        path = _ROLES / role / "defaults" / "main.yml"
-        result.update(DataLoader().load_from_file(str(path), trusted_as_template=True))
-    return result
+    return set_for_hubs.union(*(names for role, names in options.items() if role not in inventory.HUB_ROLES))
 
 
 # Read when Ansible loads the plugin, once per run, and not in each of the processes that it starts per task and host.
-_OPTIONS = _options()
+_OPTIONS = inventory.options()
 _KNOWN_NAMES = _known_names(_OPTIONS)
 _NAMES_OF_MACHINES = _names_of_machines(_OPTIONS)
-_HUB_DEFAULTS = _defaults(*_HUB_ROLES)
-_MACHINE_DEFAULTS = _defaults(*sorted(set(_MACHINE_VARIABLES.values())))
+_HUB_DEFAULTS = inventory.defaults(*inventory.HUB_ROLES)
+_MACHINE_DEFAULTS = inventory.defaults(*sorted(set(_MACHINE_VARIABLES.values())))
 
 
 class ActionModule(ActionBase):
@@ -115,7 +94,7 @@ class ActionModule(ActionBase):
         machines: dict[str, list[dict[str, Any]]] = {}
         for hub in hubs:
             variables = self._host_variables(hub)
-            rendered = self._rendered(variables, _HUB_DEFAULTS, PREFIXES)
+            rendered = self._rendered(variables)
             outlines.append(outline(hub, rendered))
             if hub in in_play:
                 described, found = self._describe(hub, variables, rendered)
@@ -131,7 +110,7 @@ class ActionModule(ActionBase):
         self, hub: str, variables: Mapping[str, Any], rendered: Optional[Mapping[str, Any]] = None
     ) -> tuple[Optional[dict[str, Any]], list[Problem]]:
         if rendered is None:
-            rendered = self._rendered(variables, _HUB_DEFAULTS, PREFIXES)
+            rendered = self._rendered(variables)
         return describe(
             hub,
             rendered,
@@ -147,7 +126,9 @@ class ActionModule(ActionBase):
             return None
         if name not in self._machines:
             variables = self._host_variables(name)
-            self._machines[name] = self._rendered(variables, _MACHINE_DEFAULTS, tuple(_MACHINE_VARIABLES), exactly=True)
+            self._machines[name] = inventory.rendered(
+                self._templar, variables, _MACHINE_DEFAULTS, _MACHINE_VARIABLES.__contains__
+            )
         return self._machines[name]
 
     def _all_machines(self) -> list[dict[str, Any]]:
@@ -164,29 +145,13 @@ class ActionModule(ActionBase):
         return list(self._vars.get("groups", {}).get(name, []))
 
     def _host_variables(self, host: str) -> dict[str, Any]:
-        return {**self._vars["hostvars"].raw_get(host), "hostvars": self._vars["hostvars"]}
+        return inventory.of_host(self._vars, host)
 
-    def _rendered(
-        self,
-        variables: Mapping[str, Any],
-        defaults: Mapping[str, Any],
-        beginnings: tuple[str, ...],
-        exactly: bool = False,
-    ) -> dict[str, Any]:
-        """Those variables, templates resolved, as plain data; what cannot be resolved is an Unusable."""
-        merged = {**defaults, **variables}
-        templar = self._templar.copy_with_new_env(available_variables=merged)
-        result: dict[str, Any] = {}
-        for key in merged:
-            wanted = key in beginnings if exactly else key.lower().startswith(beginnings)
-            if wanted:
-                try:
-                    result[key] = _plain(templar.template(merged[key]))
-                except (
-                    Exception
-                ) as error:  # whatever a template can raise is this one hub's problem, not the end of the check
-                    result[key] = Unusable(_source(merged[key]), _reason(error))
-        return result
+    def _rendered(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """A hub's variables, templates resolved."""
+        return inventory.rendered(
+            self._templar, variables, _HUB_DEFAULTS, lambda name: name.lower().startswith(PREFIXES)
+        )
 
 
 def _needs(host: str, described: Mapping[str, Any], store: Any) -> dict[str, Any]:
@@ -197,6 +162,7 @@ def _needs(host: str, described: Mapping[str, Any], store: Any) -> dict[str, Any
         "store": store,
         "locations": [described["location"]],
         "quotas": [described["quota"]],
+        "backups": [described["backup"]],
         **described["account"],
     }
     return {"name": host, "port": hub["port"], "container_admin": grants}
@@ -205,33 +171,3 @@ def _needs(host: str, described: Mapping[str, Any], store: Any) -> dict[str, Any
 def _heading(problems: list[Problem]) -> str:
     hubs = len({problem.host for problem in problems})
     return f"The inventory has {len(problems)} problem(s) in {hubs} hub(s). Nothing has been changed."
-
-
-def _plain(value: Any) -> Any:
-    """The value without Ansible's tags, so that only data goes on."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    return value
-
-
-def _source(value: Any) -> str:
-    """What the inventory says, as far as it can be shown."""
-    try:
-        return str.__str__(value) if isinstance(value, str) else str(value)
-    except Exception:
-        return "(from a vault)"
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return "it cannot be worked out: " + " ".join(str(error).split()).rstrip(".")

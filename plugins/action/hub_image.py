@@ -9,6 +9,7 @@ import os
 import shlex
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible import constants
@@ -16,9 +17,12 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import image_store, images
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.description import image
+from ansible_collections.ananke.jupyterhub.plugins.plugin_utils import variables as inventory
 
 display = Display()
 
+_HUB_DEFAULTS = inventory.defaults(*inventory.HUB_ROLES)
 POLL = 2.0
 """Seconds between two looks at a running job."""
 PATIENCE = 4 * 3600
@@ -45,6 +49,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "definitions": {"type": "list", "elements": "dict", "required": True},
                 "files": {"type": "path", "required": True},
+                "hubs": {"type": "list", "elements": "str", "default": []},
                 "settings": {"type": "dict", "default": {}},
                 "store": {"type": "path", "default": image_store.STORE},
                 "keep": {"type": "int", "default": 1},
@@ -64,13 +69,31 @@ class ActionModule(ActionBase):
             problems.append(f"hub_image_keep is {self._keep}: write a number of former images, 0 or more")
         if problems:
             raise AnsibleActionFail(f"{self._host}: {'; '.join(problems)}")
+        wanted = [*arguments["definitions"], *image.derived(arguments["definitions"], self._wishes(arguments))]
         if arguments["validate_only"]:
-            return {**result, "changed": False}
+            return {**result, "changed": False, "names": [definition["name"] for definition in wanted]}
         try:
-            plans = [images.plan(definition, settings, arguments["files"]) for definition in arguments["definitions"]]
+            plans = [images.plan(definition, settings, arguments["files"]) for definition in wanted]
         except OSError as error:
             raise AnsibleActionFail(f"{self._host}: an image cannot be planned: {error}") from error
         return {**result, **self._converge(plans, arguments["files"], images.proxy_environment(settings))}
+
+    def _wishes(self, arguments: Mapping[str, Any]) -> Iterator[image.Wish]:
+        """What this machine's hubs start from. One with a bad value is left out: it is refused itself, and no reason to fail the others."""
+        names = {"hub_machine", *image.VARIABLES}
+        for hub in arguments["hubs"]:
+            variables = inventory.of_host(self._vars, hub)
+            rendered = inventory.rendered(self._templar, variables, _HUB_DEFAULTS, names.__contains__)
+            if rendered.get("hub_machine") != self._host:
+                continue
+            folder = str(variables.get("inventory_dir") or self._loader.get_basedir())
+            wish = image.of_hub(rendered, folder, arguments["definitions"])
+            if wish is None:
+                display.warning(
+                    f"{self._host}: no image is made for {hub}, which has bad values: apply hubs.yml to it to see them"
+                )
+            else:
+                yield wish
 
     def _converge(self, plans: list[images.Plan], files: str, environment: dict[str, str]) -> dict[str, Any]:
         """Make what is absent; return the result."""
@@ -94,7 +117,7 @@ class ActionModule(ActionBase):
                 else:
                     self._show(group[0].name, "is being built already: following")
                 self._follow(group[0])
-            state = self._module(plans)
+            state = self._module(plans, made=True)
             absent = [answer["reference"] for answer in state["images"] if answer["state"] != "present"]
             if absent:
                 raise AnsibleActionFail(f"{self._host}: {', '.join(absent)} vanished after the build: run again")

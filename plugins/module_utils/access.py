@@ -325,6 +325,11 @@ def _refused(changes: t.Sequence[Change], run: Run) -> str:
     return ""
 
 
+def _same(former: set[int], ports: t.Sequence[int]) -> bool:
+    """Whether sshd still listens as it did before."""
+    return bool(former) and former <= sockets.inodes(ports)
+
+
 def _activate(changes: t.Sequence[Change], run: Run) -> str:
     """Let kernel and sshd take the files; what went wrong, empty where nothing."""
     if _of_firewall(changes):
@@ -335,11 +340,15 @@ def _activate(changes: t.Sequence[Change], run: Run) -> str:
     if not _of_sshd(changes):
         return ""
     ports = [int(line.split()[1]) for line in run([SSHD, "-T"])[1].splitlines() if line.startswith("port ")]
+    former = sockets.inodes(ports)
     status, _output = run(["systemctl", "reload-or-restart", "ssh.service"])
-    deadline = time.monotonic() + 5
-    while status or not set(ports) <= set(sockets.listeners()):
+    deadline = time.monotonic() + 10
+    # sshd closes its sockets only after systemctl has come back; those say nothing of the new configuration
+    while status or _same(former, ports) or not set(ports) <= set(sockets.listeners()):
         if status or time.monotonic() > deadline:
-            _status, journal = run(["journalctl", "--unit=ssh.service", "--lines=6", "--output=cat"])
+            # its own words; systemd has a line for each session that goes on
+            own = ["--unit=ssh.service", "--identifier=sshd"]
+            _status, journal = run(["journalctl", *own, "--lines=6", "--output=cat"])
             return f"sshd does not listen on port {', '.join(map(str, ports))}: {journal.strip()}"
         time.sleep(0.1)
     logins.note()

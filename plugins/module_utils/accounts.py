@@ -62,6 +62,19 @@ class Account:
     store: str | None = None
 
 
+def must(run: t.Callable[[t.Sequence[str]], tuple[int, str]], argv: t.Sequence[str], hint: str) -> str:
+    """Output of a command that must succeed; the hint says what to do where it does not.
+
+    Raises:
+        AccountError: it failed; with its words, as far as they are not too many.
+    """
+    status, output = run(argv)
+    if status:
+        shown = " ".join(" ".join(argv).split())[:200]
+        raise AccountError(f"{shown} failed with status {status}: {output.strip()[-2000:]}; {hint}")
+    return output
+
+
 def subordinate_ids(text: str, name: str) -> int:
     """The largest single range that a subuid or subgid file grants to account ``name``.
 

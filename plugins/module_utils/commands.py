@@ -24,6 +24,9 @@ class Commands:
     ) -> tuple[int, str]:
         """Exit status and output of a command."""
         self.run.append(shlex.join(argv))
-        # binary_data: exactly this goes to standard input, without a line break more, which chpasswd would refuse
-        status, out, err = self.module.run_command(list(argv), data=stdin, binary_data=True, environ_update=environment)
+        # binary_data: exactly this goes to standard input, without a line break more, which chpasswd would refuse.
+        # What looks like a variable in an argument is the program's own: $HOME is not root's in a script for an account.
+        status, out, err = self.module.run_command(
+            list(argv), data=stdin, binary_data=True, environ_update=environment, expand_user_and_vars=False
+        )
         return status, out + err

@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
     accounts,
+    backups,
     files,
     homes,
     logins,
@@ -32,6 +33,15 @@ QUOTA: dict[str, t.Any] = {
     "size": {"type": "int"},
     "users": {"type": "dict", "default": {}},
 }
+BACKUP: dict[str, t.Any] = {
+    "hub": {"type": "str", "required": True},
+    "repository": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+    "environment": {"type": "dict", "default": {}, "no_log": True},
+    "schedule": {"type": "str", "default": "daily"},
+    "keep": {"type": "dict", "default": {}},
+    "exclude": {"type": "list", "elements": "str", "default": []},
+}
 OPTIONS: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "uid": {"type": "int"},
@@ -43,6 +53,7 @@ OPTIONS: dict[str, t.Any] = {
     "home_offline": {"type": "bool", "default": False},
     "locations": {"type": "list", "elements": "dict", "default": [], "options": LOCATION},
     "quotas": {"type": "list", "elements": "dict", "default": [], "options": QUOTA},
+    "backups": {"type": "list", "elements": "dict", "default": [], "options": BACKUP},
 }
 """Argument spec of one container admin and its hubs' public paths."""
 Wanted = t.Mapping[str, t.Any]
@@ -81,6 +92,8 @@ def grant(wanted: Wanted, checked: accounts.Run, run: nginx.Run) -> list[str]:
                 f"{nginx.LOCATIONS_DIR} does not exist: apply the role reverse_proxy to this machine first (playbooks/machines.yml)"
             )
         done += nginx.apply(path, content, run)
+    with files.lock("backups"):
+        done += backups.apply(_backups(wanted), account.name, run)
     return done
 
 
@@ -105,7 +118,7 @@ def foretell(wanted: Wanted) -> list[str]:
     done += logins.foretell(wanted["name"], bool(wanted["authorized_keys"]))
     for path, content in _fragments(wanted):
         done += nginx.foretell(path, content)
-    return done
+    return done + backups.foretell(_backups(wanted), account.name)
 
 
 def refusals(wanted: Wanted) -> list[str]:
@@ -155,6 +168,10 @@ def _home(wanted: Wanted) -> homes.Home:
 
 def _quotas(wanted: Wanted) -> list[quotas.Quota]:
     return quotas.from_options(wanted["quotas"])
+
+
+def _backups(wanted: Wanted) -> list[backups.Backup]:
+    return backups.from_options(wanted["backups"])
 
 
 def _fragments(wanted: Wanted) -> list[tuple[str, str]]:

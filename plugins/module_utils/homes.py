@@ -23,7 +23,7 @@ import time
 import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import ext4, files
-from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError, must
 
 IMAGES = "/var/lib/ananke/homes"
 UNITS = "/etc/systemd/system"
@@ -235,14 +235,14 @@ def _mount(home: Home, units: dict[str, str], run: Run) -> None:
     os.makedirs(home.path, mode=0o700, exist_ok=True)
     _write_units(units, run)
     hint = f"journalctl --unit={home.unit} says why; run again when that is repaired"
-    _must(run, ["systemctl", "enable", "--now", home.unit], hint)
+    must(run, ["systemctl", "enable", "--now", home.unit], hint)
 
 
 def _write_units(units: dict[str, str], run: Run) -> None:
     for path, content in units.items():
         files.folder(os.path.dirname(path))
         files.write(path, content, 0o644)
-    _must(run, ["systemctl", "daemon-reload"], "look at systemd's journal and run again")
+    must(run, ["systemctl", "daemon-reload"], "look at systemd's journal and run again")
 
 
 def _provide(home: Home, run: Run, check: bool) -> list[str]:
@@ -289,7 +289,7 @@ def _make(home: Home, run: Run, check: bool) -> list[str]:
         os.rename(source, home.path)
     work = os.path.join(WORK, home.name)
     if os.path.ismount(work):
-        _must(run, ["umount", work], "unmount it and run again")
+        must(run, ["umount", work], "unmount it and run again")
     files.folder(IMAGES, 0o700)
     os.makedirs(work, mode=0o700, exist_ok=True)
     os.chmod(WORK, 0o700)
@@ -298,10 +298,10 @@ def _make(home: Home, run: Run, check: bool) -> list[str]:
         _stop(home, run)
         _format(home, draft, work, run)
         hint = f"the home is where it was; make room in {IMAGES} or choose a larger container_admin_home_size, and run again"
-        _must(run, ["cp", "--archive", "--one-file-system", f"{home.path}/.", f"{work}/"], hint)
+        must(run, ["cp", "--archive", "--one-file-system", f"{home.path}/.", f"{work}/"], hint)
         os.chown(work, home.uid, home.gid)
         os.chmod(work, files.mode_of(home.path) or 0o700)
-        _must(run, ["umount", work], hint)
+        must(run, ["umount", work], hint)
     except BaseException:
         run(["umount", work])
         os.unlink(draft)
@@ -320,7 +320,7 @@ def _format(home: Home, draft: str, work: str, run: Run) -> None:
     mount = ["mount", "-o", "loop,nosuid,nodev", draft, work]
     variants: list[list[str]] = [ext4.QUOTA, []]
     for features in variants:
-        _must(run, [*ext4.MKFS, *features, draft], "install the package e2fsprogs and run again")
+        must(run, [*ext4.MKFS, *features, draft], "install the package e2fsprogs and run again")
         status, output = run(mount)
         if status == 0:
             os.rmdir(os.path.join(work, "lost+found"))  # e2fsck makes another when it needs one
@@ -353,7 +353,7 @@ def _grow(home: Home, device: str | None, run: Run, check: bool) -> list[str]:
     if check or device is None:
         return done
     _extend(home.image, home.size)
-    _must(run, ["losetup", "--set-capacity", device], "run again")
+    must(run, ["losetup", "--set-capacity", device], "run again")
     status, output = run(["resize2fs", device, _kibibytes(home)])
     if status:
         if not home.offline:
@@ -387,7 +387,7 @@ def _change_offline(home: Home, command: list[str], rest: list[str], run: Run) -
     _stop(home, run)
     hint = f"end what uses {home.path} (fuser --mount --verbose {home.path}) and run again"
     try:
-        _must(run, ["systemctl", "stop", home.unit], hint)
+        must(run, ["systemctl", "stop", home.unit], hint)
         _wait_for_release(home, run)
         os.rename(home.image, aside)
         _fsck(aside, run)
@@ -410,7 +410,7 @@ def _change_offline(home: Home, command: list[str], rest: list[str], run: Run) -
 def _wait_for_release(home: Home, run: Run) -> None:
     """Until no loop device holds the image: it could still be mounted where another mount namespace keeps it."""
     deadline = time.monotonic() + PATIENCE
-    while _must(run, ["losetup", "--noheadings", "--output=NAME", "--associated", home.image], "run again").strip():
+    while must(run, ["losetup", "--noheadings", "--output=NAME", "--associated", home.image], "run again").strip():
         if time.monotonic() > deadline:
             raise AccountError(
                 f"{home.image} is unmounted and still in use, by a service or container with mounts of its own:"
@@ -421,7 +421,7 @@ def _wait_for_release(home: Home, run: Run) -> None:
 
 def _stop(home: Home, run: Run) -> None:
     """Stop the account's hubs, and refuse while somebody is logged in."""
-    _must(run, ["systemctl", "stop", home.manager], "look at its journal and run again")
+    must(run, ["systemctl", "stop", home.manager], "look at its journal and run again")
     busy = _processes(home.uid)
     if busy:
         run(["systemctl", "start", home.manager])
@@ -492,10 +492,3 @@ def _sync(path: str) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     os.fsync(handle)
     os.close(handle)
-
-
-def _must(run: Run, argv: list[str], hint: str) -> str:
-    status, output = run(argv)
-    if status:
-        raise AccountError(f"{' '.join(argv)} failed with status {status}: {output.strip()}; {hint}")
-    return output

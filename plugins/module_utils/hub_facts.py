@@ -16,7 +16,10 @@ import glob
 import http.client
 import json
 import os
+import pathlib
 import re
+import runpy
+import sqlite3
 import subprocess
 import time
 import typing as t
@@ -26,6 +29,8 @@ Found = dict[str, t.Any]
 
 DESCRIPTION = "/etc/ananke/hub.json"
 USER_DATA = "/var/lib/jupyterhub/user_data.json"
+DATABASE = "/var/lib/jupyterhub/jupyterhub.sqlite"
+CONTENTS = "/opt/install/contents.json"
 CONDA = "/opt/conda"
 JHUB = f"{CONDA}/envs/jhub"
 PROXY = f"{JHUB}/lib/ananke-proxy/node_modules/configurable-http-proxy/package.json"
@@ -39,6 +44,7 @@ DESCRIBED: Found = {"base_url": str, "public_url": str, "servers": dict, "admins
 SERVICES = ("ananke-init.service", "jupyterhub-proxy.service", "jupyterhub.service")
 PROPERTIES = "Id,ActiveState,ActiveEnterTimestampMonotonic,NRestarts,MemoryMax,MemorySwapMax,MemoryCurrent,TasksMax,CPUQuotaPerSecUSec"
 SERVER_LIMITS = ("memory", "swap", "tasks", "cpus", "start_timeout", "concurrent_spawns")
+REBUILD = "build the image anew and bring the hub to it (playbooks images, then hubs)"
 SPAN = re.compile(r"([\d.]+)(us|ms|s|min|h)\b")
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600}
 
@@ -144,9 +150,17 @@ def versions(container: Container) -> Found:
     }
     missing = [name for name, version in found.items() if version is None]
     if missing:
-        todo = "build the image anew and bring the hub to it (playbooks images, then hubs)"
-        container.problems.append(f"not installed, or without a record of it: {', '.join(missing)}: {todo}")
-    return found
+        container.problems.append(f"not installed, or without a record of it: {', '.join(missing)}: {REBUILD}")
+    return {**found, "image_built": built(container)}
+
+
+def built(container: Container) -> str | None:
+    """When the hub's image was built (ISO 8601, UTC): it writes what it consists of as the last thing."""
+    try:
+        seconds = os.stat(container.root + CONTENTS).st_mtime
+    except OSError:
+        return None
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).isoformat()
 
 
 def health(container: Container) -> Found:
@@ -169,6 +183,22 @@ def health(container: Container) -> Found:
     return {"healthy": healthy, **ways, "services": services}
 
 
+def recent(container: Container, days: int) -> int | None:
+    """How many users have done something in the hub within so many days; None if its data base cannot be read."""
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days)
+    address = f"file:{urllib.parse.quote(container.root + DATABASE)}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as connection:
+            query = "SELECT COUNT(*) FROM users WHERE last_activity >= ?"
+            (count,) = connection.execute(query, [f"{since:%Y-%m-%d %H:%M:%S}"]).fetchone()
+    except sqlite3.Error as error:
+        container.problems.append(
+            f"{DATABASE} cannot be read ({error}): journalctl -u jupyterhub in the container says more"
+        )
+        return None
+    return int(count)
+
+
 def users(container: Container) -> Found:
     """How many people there are, and whose servers run."""
     # without the file, nobody has logged in yet
@@ -177,6 +207,7 @@ def users(container: Container) -> Found:
         container.problems.append(f"{USER_DATA} is damaged: restore it from a backup; logins would fill a new one")
     return {
         "known": None if data is None else len(data),
+        "week": recent(container, 7),
         "admins": len(container.description["admins"]) if container.description else None,
         "admitted": len(container.description.get("users", [])) or None,
         "active": len(container.servers()) if container.units else None,
@@ -264,9 +295,18 @@ def environments(container: Container) -> list[Found]:
     return [{"name": os.path.basename(path), "path": path, "python": version} for path, version in pythons]
 
 
-def features(container: Container) -> list[str]:
-    """Names of the optional features that the hub has, whether they came with its image or later."""
-    return [os.path.basename(path).removesuffix(".json") for path in container.found(f"{FEATURES}/[a-z]*.json")]
+def features(container: Container) -> list[Found]:
+    """The optional features that the hub has, whether they came with its image or later, and what they reported then."""
+    records = {path: container.mapping(path) or {} for path in container.found(f"{FEATURES}/[a-z]*.json")}
+    return [
+        {
+            "name": os.path.basename(path).removesuffix(".json"),
+            "title": record.get("title"),
+            "variant": record.get("variant") or "",
+            "report": record.get("report") or {},
+        }
+        for path, record in records.items()
+    ]
 
 
 def lti(container: Container) -> Found:
@@ -301,6 +341,18 @@ def disk(container: Container) -> list[Found]:
     return [file_system(container, path) for path in DISKS]
 
 
+def drift(container: Container) -> list[Found] | None:
+    """What has been changed in the container since its image was built, None where that cannot be told."""
+    path = next(iter(container.found(f"{JHUB}/lib/python3*/site-packages/ananke_hub/contents.py")), "no contents.py")
+    try:
+        # the image's own code, which knows what the image has recorded
+        contents = runpy.run_path(container.root + path)
+        return t.cast("list[Found]", contents["drift"](pathlib.Path(container.root or "/")))
+    except (KeyError, OSError, ValueError) as error:
+        container.problems.append(f"the image does not say what it consists of ({error}): {REBUILD}")
+        return None
+
+
 def used(folder: str) -> int:
     """Bytes that a folder takes on its file system, as ``du -x`` counts: hard links once, links not followed. Raises PermissionError."""
     top = os.lstat(folder)
@@ -333,7 +385,7 @@ def homes(container: Container) -> list[Found]:
     return [{"user": name, "used": sizes[name]} for name in sorted(sizes)]
 
 
-SUBSETS = (versions, health, users, limits, kernels, features, lti, disk, homes)
+SUBSETS = (versions, health, users, limits, kernels, features, lti, disk, drift, homes)
 
 
 def main(parameters: Found) -> Found:

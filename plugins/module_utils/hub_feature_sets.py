@@ -4,8 +4,8 @@
 """The features of a hub, added and taken away in place: a program of :mod:`inside`, run as root where conda is. Images are built with it, too.
 
 What a feature brought is recorded in ``/opt/install/features/NAME.json``, and only that is ever taken away. No package is changed that no
-feature brought. Before anything changes, a journal is written beside the records: with it a failure is undone, or by the next run what a
-killed run left.
+feature brought; an environment of a feature's own comes and goes as a whole. Before anything changes, a journal is written beside the records:
+with it a failure is undone, or by the next run what a killed run left.
 """
 
 from __future__ import annotations
@@ -32,10 +32,15 @@ import typing as t
 ENVIRONMENTS = "/opt/conda/envs"
 RECORDS = "/opt/install/features"
 UV = "/opt/conda/envs/jhub/bin/uv"
+CHECKS = "checks.py"
+"""What checks of features share, beside them."""
 LOCKS = {"jhub": "jhub", "jhub-only": "jhub", "python3": "python3"}
 """Lock files of features and the environments that they are for. Of jhub-only, dependencies are not installed."""
 EFFECTS = ("", "reload", "server", "hub")
 """What makes a change be seen, the weakest first."""
+CONDA = "/opt/conda/bin/conda"
+GPU = "/dev/nvidiactl"
+"""Where this is, the hub has GPUs that CUDA can use."""
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 LOCK = ".ananke.lock"
 """In ENVIRONMENTS; who changes an environment holds it."""
@@ -64,8 +69,15 @@ class Distribution(t.NamedTuple):
 
 def digest(feature: dict[str, t.Any]) -> str:
     """Equal for features that bring the same."""
-    content = [feature["packages"], feature["files"], feature["check"]]
+    content = [feature["environment"], feature["packages"], feature["files"], feature["check"]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def chosen(feature: dict[str, t.Any], gpus: bool) -> dict[str, t.Any]:
+    """A feature with its variant: the only one that it has, or what a hub with GPUs, or without, needs."""
+    variants = feature["variants"]
+    variant = next(iter(variants)) if len(variants) == 1 else "gpu" if gpus else "cpu"
+    return {**feature, **variants[variant], "variant": variant}
 
 
 def entries(lock: str) -> dict[str, set[str]]:
@@ -143,6 +155,15 @@ def compiled(path: str) -> list[str]:
     return [os.path.join(os.path.dirname(path), "__pycache__", f"{found[4]}.cpython-{found[1]}{found[2]}.pyc")]
 
 
+def report(text: str) -> dict[str, t.Any]:
+    """What a check reports: the last line that it has printed, if that is a mapping in JSON."""
+    try:
+        found = json.loads(text.strip().rpartition("\n")[2])
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
 def _text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as stream:
@@ -184,12 +205,14 @@ def remove(path: str) -> None:
 
 
 def reason(argv: list[str], text: str) -> str:
-    """What is wrong, and what to do, where uv failed."""
+    """What is wrong, and what to do, where uv or conda failed."""
     text = re.sub(r"//[^/@\s]+@", "//***@", text)
     lines = [line for line in text.splitlines() if "sha256:" not in line and not line.startswith("Using Python")]
     said = " ".join(" ".join(lines).split())[-WORDS:].rstrip(" .:")
     if re.search(r"No space left|os error 28|Disk quota exceeded|os error 122", text):
         return f"the disk is full ({said}): make room, and run again"
+    if argv[0].endswith("/conda"):
+        return f"conda could not make the environment ({said}): see to the network, the proxy or the channels of the image, and run again"
     if re.search(r"Hash mismatch|hash(es)? (did not|do not|does not) match", text, re.I):
         return f"the package index has another file than the lock says ({said}): if it is a mirror, let it fetch the package anew"
     if UNREACHABLE.search(text):
@@ -205,13 +228,19 @@ class Work:
     """One run on the features of a hub."""
 
     def __init__(self, parameters: dict[str, t.Any]) -> None:
-        self.wanted: dict[str, dict[str, t.Any]] = parameters["features"]
         self.exactly = bool(parameters.get("exactly", True))
         self.check = bool(parameters.get("check"))
         self.checks = str(parameters.get("checks") or "")
         self.index = str(parameters.get("pip_index") or "")
         self.root = str(parameters.get("root") or "").rstrip("/")
         self.uv = parameters.get("uv") or self.root + UV
+        self.gpus = os.path.exists(self.root + GPU)
+        self.building = bool(parameters.get("building"))
+        self.wanted = {name: chosen(one, self.gpus) for name, one in parameters["features"].items()}
+        own = [one["environment"] for one in self.wanted.values() if one["environment"]]
+        self.pythons: dict[str, str] = {one["name"]: one["python"] for one in own}
+        """Environments of features' own, and the version of their Python."""
+        self.locks = {**LOCKS, **{name: name for name in self.pythons}}
         self.timeout = int(parameters.get("timeout") or 1800)
         self.deadline = time.monotonic() + self.timeout
         self.folder = self.root + RECORDS
@@ -240,12 +269,14 @@ class Work:
 
     def python(self, environment: str) -> tuple[int, ...]:
         """The version of an environment's Python, its first two numbers. Raises Failure."""
-        return tuple(int(part) for part in self.site(environment).split(os.sep)[-2][len("python") :].split("."))
+        version = self.pythons.get(environment) or self.site(environment).split(os.sep)[-2][len("python") :]
+        return tuple(int(part) for part in version.split("."))
 
     def installed(self, environment: str) -> dict[str, Distribution]:
-        """Python packages of an environment. Raises Failure."""
+        """Python packages of an environment; none where there is no environment."""
         found = {}
-        for path in glob.glob(f"{glob.escape(self.site(environment))}/*-*.dist-info"):
+        prefix = glob.escape(self.prefix(environment))
+        for path in glob.glob(f"{prefix}/lib/python3.*/site-packages/*-*.dist-info"):
             name, _dash, version = os.path.basename(path)[: -len(".dist-info")].rpartition("-")
             found[normalised(name)] = Distribution(version, path)
         return found
@@ -254,7 +285,7 @@ class Work:
         """Do what is wanted, or foretell it. Raises Failure and OSError."""
         if self.check:
             journal = _json(self.journal)
-            self.records = journal["records"] if journal else self._recorded()
+            self.records = journal["records"] if journal and "records" in journal else self._recorded()
             return self._result(bool(journal), *self._plan())
         with self._locked():
             undone = self._undo()
@@ -278,17 +309,26 @@ class Work:
         return found
 
     def _plan(self) -> tuple[list[str], list[str], list[str]]:
-        """Features to be added, updated or restored, removed."""
+        """Features to be added, updated or restored, removed. Raises Failure."""
         added = [name for name in self.wanted if name not in self.records]
         updated = [name for name in self.wanted if name in self.records and not self._settled(name)]
         removed = [name for name in self.records if name not in self.wanted] if self.exactly else []
+        for name in added + updated:
+            if self.wanted[name]["variant"] == "gpu" and not (self.gpus or self.building):
+                raise Failure(
+                    f"{name}:gpu needs GPUs, but there is no {GPU}: give the hub hub_devices, or choose {name}:cpu"
+                )
         return sorted(added), sorted(updated), sorted(removed)
 
     def _settled(self, name: str) -> bool:
-        """Whether a feature is as its record says, and that is as wanted; files that an admin has changed count as they are."""
-        record = self.records[name]
+        """Whether a feature is as its record says, and that is as wanted; files that an admin has changed count as they are.
+
+        One with variants has to be proven with the GPUs that are there.
+        """
+        record, variant = self.records[name], self.wanted[name]["variant"]
         return (
-            record["digest"] == digest(self.wanted[name])
+            (not variant or record["gpus"] == self.gpus)
+            and record["digest"] == digest(self.wanted[name])
             and all(os.path.lexists(self.root + path) for path in record["files"])
             and all(set(brought) <= self.installed(one).keys() for one, brought in record["packages"].items())
         )
@@ -302,7 +342,8 @@ class Work:
         before: dict[str, dict[str, t.Any]] | None = None,
     ) -> dict[str, t.Any]:
         before = self.records if before is None else before
-        after = {**self.records, **self.wanted} if self.check else self.records
+        foretold = {name: {**self.records.get(name, {}), **one} for name, one in self.wanted.items()}
+        after = {**self.records, **foretold} if self.check else self.records
         after = {name: one for name, one in after.items() if name not in removed}
         changed = [after.get(name, {}) for name in added + updated] + [before[name] for name in removed + updated]
         effects = [EFFECTS.index(one.get("applies", "")) for one in changed]
@@ -314,7 +355,12 @@ class Work:
             "applies": EFFECTS[max(effects, default=0)],
             "problems": self.problems + self._touched({n: one for n, one in self.records.items() if n in after}),
             "features": [
-                {"name": name, "title": one["title"], "version": self._version(one)}
+                {
+                    "name": name,
+                    **{key: one[key] for key in ("title", "variant")},
+                    "version": self._version(one),
+                    "report": one.get("report", {}),
+                }
                 for name, one in sorted(after.items())
             ],
             "diff": {
@@ -344,7 +390,9 @@ class Work:
         """Change packages and files, prove that all works, and record it. Raises Failure and OSError, with the journal in place."""
         if not os.access(self.uv, os.X_OK):
             raise Failure(f"{self.uv} is missing: features need a hub whose image this collection built")
-        here = {name: self.installed(name) for name in sorted(set(LOCKS.values()))}
+        own = {one["name"]: name for name in fresh if (one := self.wanted[name]["environment"])}
+        self._refuse_environments(own)
+        here = {name: self.installed(name) for name in sorted({*LOCKS.values(), *own})}
         kept = {name: one for name, one in self.records.items() if name not in fresh + removed}
         old = [self.records[name] for name in self.records if name not in kept]
         ours = {one: {name for r in self.records.values() for name in r["packages"].get(one, [])} for one in here}
@@ -354,39 +402,53 @@ class Work:
         for one in here:
             self._refuse_conflicts(one, here[one], fixed[one], going[one], kept)
         os.makedirs(self.scratch)
-        ill = self._broken()
+        write(os.path.join(self.scratch, CHECKS), self.checks)  # checks of features import it
+        # what only comes with an environment of its own breaks no extension of Jupyter, and looking costs seconds
+        jupyter = [name for name in fresh if name not in own.values()]
+        jupyter += [name for name in self.records if name not in kept and not self.records[name]["environment"]]
+        look: t.Callable[[], dict[str, str]] = self._broken if jupyter else dict
+        ill = look()
         self._begin(here, going, fixed, fresh)
-        for lock, one in LOCKS.items():
-            self._install(lock, one, [self.wanted[name]["packages"].get(lock, "") for name in fresh])
-        for one in here:
+        for one in own:
+            if not os.path.isdir(self.prefix(one)):
+                self._make(one)
+        for one in here:  # first, since a package may have files where another one had them
             self._uninstall(one, sorted((going[one] - fixed[one].keys()) & here[one].keys()))
+        for lock, one in self.locks.items():
+            self._install(lock, one, [self.wanted[name]["packages"].get(lock, "") for name in fresh])
         files = self._place(fresh, old, kept)
         now = {one: self.installed(one) for one in here}
         brought = {one: ours[one] | (now[one].keys() - here[one].keys()) for one in here}
-        for name, why in self._broken().items():
+        for name, why in look().items():
             if name not in ill:
                 raise Failure(f"{name} {why}")
             self.problems.append(f"{name} {why}, and did so before")
-        for name in fresh:
-            self._prove(name)
+        reports = {name: self._prove(name) for name in fresh}
         records = dict(kept)
         for name in fresh:
             feature = self.wanted[name]
             wishes = {one: self._pins([name], one) for one in here}
             records[name] = {
-                **{key: feature[key] for key in ("title", "applies", "main")},
+                **{key: feature[key] for key in ("title", "applies", "main", "variant")},
+                "environment": feature["environment"].get("name", ""),
+                "gpus": self.gpus,
                 "digest": digest(feature),
-                "packages": {one: sorted(wishes[one].keys() & brought[one] & now[one].keys()) for one in here},
+                "packages": {
+                    one: sorted(wish.keys() & brought[one] & now[one].keys()) for one, wish in wishes.items() if wish
+                },
                 "files": files[name],
+                "report": reports[name],
             }
         self._record(records)
-        self._forget()
+        self._finish(
+            sorted({one["environment"] for one in old} - {one["environment"] for one in records.values()} - {""})
+        )
 
     def _pins(self, names: list[str], environment: str) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for name in names:
             for lock, text in self.wanted[name]["packages"].items():
-                if LOCKS[lock] == environment:
+                if self.locks[lock] == environment:
                     for package, versions in pins(text, self.python(environment)).items():
                         found.setdefault(package, set()).update(versions)
         return found
@@ -413,6 +475,35 @@ class Work:
             f"environment {environment} has {shown}. Features change no package that they have not brought: use an image of this collection's"
             " version, or install the version there that the feature needs"
         )
+
+    def _refuse_environments(self, own: dict[str, str]) -> None:
+        """Refuse to touch an environment that no feature has made, and one with another Python. Raises Failure."""
+        made = {record["environment"] for record in self.records.values()}
+        for one, name in own.items():
+            path = f"{ENVIRONMENTS}/{one}"
+            if os.path.lexists(self.prefix(one)) and one not in made:
+                raise Failure(
+                    f"feature {name} would make {path}, which is there, and no feature has made it: remove that environment, or make it under"
+                    " another name"
+                )
+            if os.path.lexists(self.prefix(one)) and not os.path.isdir(
+                f"{self.prefix(one)}/lib/python{self.pythons[one]}"
+            ):
+                raise Failure(
+                    f"feature {name} needs Python {self.pythons[one]}, its environment {path} has another one: take the feature away, then add it"
+                )
+
+    def _make(self, environment: str) -> None:
+        """Make an environment with nothing but Python and pip. Raises Failure."""
+        prefix, version = self.prefix(environment), self.pythons[environment]
+        argv = [self.root + CONDA, "create", "--yes", "--quiet", "--prefix", prefix, f"python={version}", "pip"]
+        downloads = f"{self.scratch}/packages,{self.root}/opt/conda/pkgs"
+        status, text = self._run(argv, {"CONDA_PKGS_DIRS": downloads}, may_fail=True)
+        if status:
+            raise Failure(reason(argv, text))
+        library = f"{prefix}/lib/python{version}"
+        compiling = ["-m", "compileall", "-q", "-j", "0", "-x", "site-packages", library]
+        self._run([f"{prefix}/bin/python", *compiling], may_fail=True)  # some files are of other versions of Python
 
     def _begin(
         self,
@@ -445,8 +536,11 @@ class Work:
                 },
             }
             for one, found in here.items()
+            if os.path.isdir(self.prefix(one))
         }
-        write(self.journal, json.dumps({"records": self.records, "files": states, "environments": environments}), 0o600)
+        journal = {"records": self.records, "files": states, "environments": environments}
+        journal["made"] = sorted(here.keys() - environments.keys())
+        write(self.journal, json.dumps(journal), 0o600)
 
     def _state(self, path: str) -> list[t.Any] | None:
         """Content and mode of a file; None if there is none."""
@@ -454,11 +548,16 @@ class Work:
         return [_text(path), os.stat(path).st_mode & 0o7777] if os.path.isfile(path) else None
 
     def _undo(self) -> bool:
-        """Make everything as the journal says it was; False if there is none. Raises OSError."""
+        """Make everything as the journal says it was, or finish what is done; False if there is no journal. Raises OSError."""
         journal = _json(self.journal)
         if not journal:
             self._forget()
             return False
+        if "doomed" in journal:
+            self._finish(journal["doomed"])
+            return True
+        for environment in journal["made"]:
+            self._delete(environment)
         for environment, then in journal["environments"].items():
             prefix = self.prefix(environment)
             if not os.path.isdir(prefix) or identity(prefix) != then["identity"]:
@@ -485,6 +584,18 @@ class Work:
         self._record(journal["records"])
         self._forget()
         return True
+
+    def _delete(self, environment: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.prefix(environment))
+
+    def _finish(self, doomed: list[str]) -> None:
+        """Nothing is undone any more; environments go that no feature has now. Raises OSError."""
+        if doomed:
+            write(self.journal, json.dumps({"doomed": doomed}), 0o600)
+        for environment in doomed:
+            self._delete(environment)
+        self._forget()
 
     def _forget(self) -> None:
         """What was done is final."""
@@ -526,7 +637,7 @@ class Work:
     def _real(self, path: str) -> str:
         """Where a feature's file comes to be: ``lib/python3`` stands for the folder of the environment's Python."""
         found = re.fullmatch(rf"({ENVIRONMENTS}/([^/]+)/lib)/python3/(.*)", path)
-        return f"{found[1]}/{self.site(found[2]).split(os.sep)[-2]}/{found[3]}" if found else path
+        return f"{found[1]}/python{'.'.join(map(str, self.python(found[2])))}/{found[3]}" if found else path
 
     def _place(
         self, fresh: list[str], old: list[dict[str, t.Any]], kept: dict[str, dict[str, t.Any]]
@@ -576,16 +687,14 @@ class Work:
 
     def _broken(self) -> dict[str, str]:
         """Extensions of Jupyter that do not work, and why. Raises Failure."""
-        path = os.path.join(self.scratch, "checks.py")
-        write(path, self.checks)
-        text = self._run([f"{self.prefix('jhub')}/bin/python", path], self._home())[1]
+        text = self._run([f"{self.prefix('jhub')}/bin/python", os.path.join(self.scratch, CHECKS)], self._home())[1]
         try:
             return t.cast("dict[str, str]", json.loads(text.splitlines()[-1]))
         except (IndexError, ValueError):
             raise Failure(f"the check of Jupyter's extensions said no more than: {text[-WORDS:]}") from None
 
-    def _prove(self, name: str) -> None:
-        """Run a feature's check. Raises Failure."""
+    def _prove(self, name: str) -> dict[str, t.Any]:
+        """Run a feature's check and return its report. Raises Failure."""
         home = self._home()
         path = os.path.join(self.scratch, f"check_{name}.py")
         write(path, self.wanted[name]["check"])
@@ -593,6 +702,7 @@ class Work:
         shutil.rmtree(home["HOME"])
         if status:
             raise Failure(f"feature {name} does not work here, its check says: {text.strip()[-WORDS:]}")
+        return report(text)
 
     def _home(self) -> dict[str, str]:
         """The environment of checks: an empty home, and none of what says otherwise where Jupyter's things are."""
@@ -660,7 +770,7 @@ def main(parameters: dict[str, t.Any]) -> dict[str, t.Any]:
     """Bring the hub's features to the wanted set. Raises Failure.
 
     Parameters: ``features`` (see :func:`features.parameters`), ``checks`` (the module that their checks share), ``exactly`` (take others away),
-    ``pip_index``, ``timeout`` (seconds), ``check``; for tests ``root`` and ``uv``.
+    ``pip_index``, ``timeout`` (seconds), ``check``, ``building`` (an image, which later finds GPUs); for tests ``root`` and ``uv``.
     """
     os.umask(0o022)
     work = Work(parameters)
@@ -688,6 +798,9 @@ def build() -> None:
     except Failure as error:
         raise SystemExit(str(error.args[0])) from error
     sys.stdout.write("".join(f"{one['title']} ({one['name']} {one['version']})\n" for one in result["features"]))
+    sys.stdout.write(
+        "".join(f"{one['name']}: {json.dumps(one['report'])}\n" for one in result["features"] if one["report"])
+    )
 
 
 if __name__ == "__main__":

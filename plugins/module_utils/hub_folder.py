@@ -114,6 +114,20 @@ def applied(folder: str) -> dict[str, str]:
     return noted if isinstance(noted, dict) else {}
 
 
+def homes(folder: str) -> list[str]:
+    """Whose homes the hub has."""
+    private = os.path.join(folder, "private")
+    return sorted(name for name in os.listdir(private) if not name.startswith(".")) if os.path.isdir(private) else []
+
+
+def forgets(folder: str) -> bool:
+    """Whether the hub was described as one that empties homes."""
+    try:
+        return bool(json.loads(files.read(os.path.join(folder, "description/hub.json")) or "{}").get("forget"))
+    except (ValueError, AttributeError):
+        return False
+
+
 def note_applied(folder: str, parts: dict[str, str]) -> None:
     """Note the digests of what the hub runs with now."""
     files.write(os.path.join(folder, APPLIED), json.dumps(parts, sort_keys=True) + "\n", 0o600)

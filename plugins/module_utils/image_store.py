@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -35,6 +36,8 @@ LOCK_FILES = (
     "overlay-layers/layers.lock",
 )
 """Opened by every reader of the store; a reader cannot create them."""
+
+_DERIVED = re.compile(r"localhost/ananke/[a-z0-9_-]+\.[0-9a-f]{8}:[0-9a-f]{12}")
 
 
 class StoreError(Exception):
@@ -93,6 +96,11 @@ def same_content(images: Mapping[str, Image], reference: str) -> Optional[str]:
     repository, _colon, tag = reference.rpartition(":")
     prefix = repository.rpartition("/")[0] + "/"
     return next((other for other in sorted(images) if other.startswith(prefix) and other.endswith(f":{tag}")), None)
+
+
+def is_derived(reference: str) -> bool:
+    """Whether an image was made for what hubs add to a definition: names of definitions have no dot."""
+    return bool(_DERIVED.fullmatch(reference))
 
 
 def _shared_paths(store: str) -> Iterator[tuple[str, int]]:
@@ -185,6 +193,13 @@ def write_record(image: Image, records: str = RECORDS) -> None:
     os.makedirs(records, mode=0o755, exist_ok=True)
     record = {**image.record, "previous": former(image.name, image.reference, records)}
     write_file(os.path.join(records, f"{image.name}.json"), json.dumps(record, indent=1) + "\n", 0o644)
+
+
+def forget(reference: str, records: str = RECORDS) -> None:
+    """Remove the record of a derived image that is gone."""
+    name = reference.rpartition("/")[2].partition(":")[0]
+    if (read_record(name, records) or {}).get("reference") == reference:
+        os.unlink(os.path.join(records, f"{name}.json"))
 
 
 def sha256(path: str) -> str:

@@ -79,11 +79,11 @@ BASE_KEYS = ("suite", "reference")
 CONDA_KEYS = ("installer", "checksum", "channels")
 ENVIRONMENT_KEYS = ("name", "conda", "conda_lock", "requirements", "kernel", "check")
 
-_NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
+NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
 _SUITE = re.compile(r"[a-z]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REFERENCE = re.compile(r"[a-z0-9]+(?:[._:/-]+[a-zA-Z0-9]+)*@sha256:[0-9a-f]{64}")
-_APT = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+APT = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 _CONDA = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=<>!~,|*+-]*")
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
@@ -204,7 +204,7 @@ def check(definitions: Any, settings: Settings) -> list[str]:
             problems.append(f"{where} is {definition!r}: write a mapping with at least a name, e.g. {{name: standard}}")
             continue
         name = definition.get("name")
-        if not isinstance(name, str) or len(name) > 63 or not _NAME.fullmatch(name) or name in RESERVED_NAMES:
+        if not isinstance(name, str) or len(name) > 63 or not NAME.fullmatch(name) or name in RESERVED_NAMES:
             problems.append(
                 f"{where}: name is {name!r}: use at most 63 lower case letters and digits, divided by single '-' or "
                 f"'_' (not {', '.join(RESERVED_NAMES)})"
@@ -331,15 +331,22 @@ def _check_build(where: str, given: Mapping[str, Any], settings: Settings) -> li
             problems += _check_reference(f"{where}: base.reference", base["reference"])
         if not isinstance(base.get("suite", ""), str) or not _SUITE.fullmatch(base.get("suite", DEFAULT_SUITE)):
             problems.append(f"{where}: base.suite is {base['suite']!r}: name a Debian release, e.g. {DEFAULT_SUITE}")
-    problems += _strings(f"{where}: apt", given.get("apt", []), _APT, "graphviz")
-    problems += [f"{where}: {problem}" for problem in features.check(given.get("features", []))]
+    problems += _strings(f"{where}: apt", given.get("apt", []), APT, "graphviz")
+    unfit = features.check(given.get("features", []))
+    problems += [f"{where}: {problem}" for problem in unfit]
     problems += _check_conda(where, given.get("conda", {}), settings)
     environments = given.get("environments", [])
     if not isinstance(environments, (list, tuple)):
         return [*problems, f"{where}: environments is {environments!r}: write a list of mappings with a name each"]
     seen: set[str] = set()
+    brought = {} if unfit else features.environments(given.get("features", []))
     for environment in environments:
-        problems += _check_environment(f"{where}: environments", environment, seen)
+        if isinstance(environment, Mapping) and environment.get("name") in list(brought):
+            name = environment["name"]
+            problems.append(
+                f"{where}: environments: {name!r} is what the feature {brought[name]} brings: name yours otherwise"
+            )
+        problems += check_environment(f"{where}: environments", environment, seen)
     return problems
 
 
@@ -375,12 +382,13 @@ def _check_conda(where: str, conda: Any, settings: Settings) -> list[str]:
     return problems
 
 
-def _check_environment(where: str, environment: Any, seen: set[str]) -> list[str]:
+def check_environment(where: str, environment: Any, seen: set[str]) -> list[str]:
+    """Return what is wrong with an environment; ``seen`` are the names of those before it, to which it is added."""
     if not isinstance(environment, Mapping):
         return [f"{where}: {environment!r} is not an environment: write a mapping with a name"]
     given = {key: value for key, value in environment.items() if value is not None}
     name = given.get("name")
-    if not isinstance(name, str) or len(name) > 63 or not _NAME.fullmatch(name) or name in ("base", "root"):
+    if not isinstance(name, str) or len(name) > 63 or not NAME.fullmatch(name) or name in ("base", "root"):
         return [
             f"{where}: name is {name!r}: use lower case letters and digits, divided by single '-' or '_' (not base, root)"
         ]
@@ -471,7 +479,7 @@ def _build_plan(name: str, given: Mapping[str, Any], settings: Settings, files: 
         bootstrap = {
             "suite": suite,
             "sources": sources(suite, settings),
-            "packages": packages(given),
+            "packages": list(BASE_PACKAGES),
             "exclude": list(EXCLUDE),
         }
         from_reference = f"{REPOSITORY}/base:{suite}-{_short(json.dumps(bootstrap), given.get('revision', ''))}"
@@ -533,18 +541,22 @@ def build_steps(given: Mapping[str, Any], settings: Settings, files: str) -> lis
     """Return the steps of a build, those that change most rarely first."""
     conda = _merged_conda(given.get("conda", {}), settings)
     everything = environments(given, files)
-    steps = [_base_step(given, settings, files), _conda_step(conda, settings, files)]
+    chosen = sorted(features.for_devices(given.get("features", [])))
+    steps = [_base_step(settings, files), _conda_step(conda, settings, files)]
     number = 30
     for environment in everything:
         steps.append(_environment_step(number, environment, settings, files))
         if environment["name"] == "jhub":
             steps.append(_proxy_step(settings, files))
+            # after what all images have: further packages do not make that anew
+            steps += [_apt_step(given["apt"], files)] if given.get("apt") else []
             number = 40
             continue
         if environment["name"] == "python3":
-            steps += [_feature_step(name, files) for name in sorted(given.get("features", []))]
+            steps += [_feature_step(wish, files) for wish in chosen]
         number += 1
     kernels = [environment["name"] for environment in everything if environment["kernel"]]
+    kernels += features.environments(chosen)
     steps.append(_hub_step(kernels, files))
     return steps
 
@@ -571,11 +583,6 @@ def _step(
     return Step(folder, title, entries)
 
 
-def packages(given: Mapping[str, Any]) -> list[str]:
-    """Return the Debian packages of a definition, sorted."""
-    return sorted({*BASE_PACKAGES, *given.get("apt", [])})
-
-
 def sources(suite: str, settings: Settings) -> list[str]:
     """Return the lines of sources.list for a suite."""
     lines = [f"deb {settings.apt_mirror} {suite} main", f"deb {settings.apt_mirror} {suite}-updates main"]
@@ -584,22 +591,23 @@ def sources(suite: str, settings: Settings) -> list[str]:
     return lines
 
 
-def _base_step(given: Mapping[str, Any], settings: Settings, files: str) -> Step:
+def _base_step(settings: Settings, files: str) -> Step:
     # named after their content: neither their order nor their place on the controller matters
     certificates = [
         Entry(f"certificates/{hashlib.sha256(content).hexdigest()[:16]}.crt", content)
         for content in sorted({Path(path).read_bytes() for path in settings.ca_certificates})
     ]
+    entries = [Entry("install", Path(files, "steps", "install").read_bytes()), *certificates]
     parameters = {
         "TITLE": "Debian packages and systemd",
         "APT_MIRROR": settings.apt_mirror,
         "APT_SECURITY_MIRROR": settings.apt_security_mirror,
-        "PACKAGES": " ".join(packages(given)),
+        "PACKAGES": " ".join(BASE_PACKAGES),
         "EXCLUDE": " ".join(EXCLUDE),
         "PIP_INDEX": settings.pip_index,
         "NPM_REGISTRY": settings.npm_registry,
     }
-    return _step("10-base", parameters["TITLE"], files, "base", parameters, certificates)
+    return _step("10-base", parameters["TITLE"], files, "base", parameters, entries)
 
 
 def _conda_step(conda: Mapping[str, Any], settings: Settings, files: str) -> Step:
@@ -642,10 +650,16 @@ def _environment_step(number: int, environment: Mapping[str, Any], settings: Set
     return _step(f"{number}-{name}", parameters["TITLE"], files, "environment", parameters, entries)
 
 
-def _feature_step(name: str, files: str) -> Step:
-    entries = [Entry(path, content) for path, content in features.entries(name).items()]
-    parameters = {"TITLE": f"feature {name}"}
-    return _step(f"40-feature-{name}", parameters["TITLE"], files, "feature", parameters, entries)
+def _apt_step(packages: Iterable[str], files: str) -> Step:
+    entries = [Entry("install", Path(files, "steps", "install").read_bytes())]
+    parameters = {"TITLE": "further Debian packages", "PACKAGES": " ".join(sorted(set(packages)))}
+    return _step("38-apt", parameters["TITLE"], files, "apt", parameters, entries)
+
+
+def _feature_step(wish: str, files: str) -> Step:
+    entries = [Entry(path, content) for path, content in features.entries(wish).items()]
+    parameters = {"TITLE": f"feature {wish}"}
+    return _step(f"40-feature-{wish.replace(':', '-')}", parameters["TITLE"], files, "feature", parameters, entries)
 
 
 def kernel_spec(name: str, display_name: str) -> str:

@@ -70,6 +70,15 @@ def source(program: types.ModuleType) -> str:
     return str(text)
 
 
+def _name(program: types.ModuleType) -> str:
+    return program.__name__.rpartition(".")[2]
+
+
+def work(program: types.ModuleType, parameters: dict[str, t.Any]) -> str:
+    """What BOOT reads: a program and its parameters."""
+    return json.dumps({"name": f"ananke_{_name(program)}", "source": source(program), "parameters": parameters})
+
+
 class Place:
     """Where an operation happens: in a container of the account that the module runs as, or on the host itself."""
 
@@ -89,11 +98,9 @@ class Place:
 
     def run(self, program: types.ModuleType, parameters: dict[str, t.Any]) -> dict[str, t.Any]:
         """Run the program there and return its result. Raises InsideError."""
-        name = program.__name__.rpartition(".")[2]
-        work = json.dumps({"name": f"ananke_{name}", "source": source(program), "parameters": parameters})
         argv = self.command(getattr(program, "PYTHON", None))
         try:
-            status, out, err = self._start(argv, work)
+            status, out, err = self._start(argv, work(program, parameters))
         except OSError as error:
             raise InsideError(
                 f"{argv[0]} cannot be run here ({error.strerror}): is the role ananke.jupyterhub.podman applied?"
@@ -101,12 +108,12 @@ class Place:
         try:
             result = json.loads(out)
         except ValueError:
-            raise InsideError(self._reason(name, status, err or out)) from None
+            raise InsideError(self._reason(_name(program), status, err or out)) from None
         if "failure" in result:
             raise InsideError(str(result.pop("failure")), result)
         return t.cast("dict[str, t.Any]", result)
 
-    def _start(self, argv: list[str], work: str) -> tuple[int, str, str]:
+    def _start(self, argv: list[str], stdin: str) -> tuple[int, str, str]:
         """Run a command in the session of the account; the program's text is not noted among the commands."""
         self.commands.run.append(shlex.join("(a program)" if word == BOOT else word for word in argv))
         account = pwd.getpwuid(os.geteuid())
@@ -114,7 +121,7 @@ class Place:
         if os.path.isdir(f"/run/user/{account.pw_uid}"):
             environment["XDG_RUNTIME_DIR"] = f"/run/user/{account.pw_uid}"
         found = self.commands.module.run_command(
-            argv, data=work, binary_data=True, environ_update=environment, cwd="/", handle_exceptions=False
+            argv, data=stdin, binary_data=True, environ_update=environment, cwd="/", handle_exceptions=False
         )
         return t.cast("tuple[int, str, str]", found)
 
@@ -124,8 +131,8 @@ class Place:
         if self.container and "no such container" in text:
             whose = pwd.getpwuid(os.geteuid()).pw_name
             return (
-                f"container {self.container}: {whose} has no such container. Run the task as the hub's container admin (become_user), and name"
-                " the container as the last column of podman ps --all does: ananke-<hub>"
+                f"container {self.container}: {whose} has no such container. If its hub is stopped, start it: systemctl --user start"
+                f" {self.container}.service. Else run the task as the hub's container admin (become_user), and name the container ananke-<hub>"
             )
         if self.container and ("container state improper" in text or "is not running" in text or "not running" in text):
             return f"container {self.container} does not run: start it first: systemctl --user start {self.container}.service"
@@ -138,18 +145,22 @@ class Place:
 def act(
     module: AnsibleModule,
     program: types.ModuleType,
-    parameters: dict[str, t.Any],
+    parameters: dict[str, t.Any] | None = None,
     *,
     unshare: bool = False,
 ) -> dict[str, t.Any]:
     """Run a program where the module's option ``container`` says, and return its result with the commands that were run.
 
-    The module fails with the program's message where that cannot be done. ``check`` and ``diff`` reach the program as parameters.
+    The module fails with the program's message where that cannot be done. Check mode reaches the program as the parameter ``check``.
+
+    :param parameters: those of the module's options, unless given; ``container`` is never among them
     """
     commands = Commands(module)
     place = Place(commands, module.params.get("container"), unshare)
+    options = module.params if parameters is None else parameters
+    wish = {name: value for name, value in options.items() if name != "container"}
     try:
-        result = place.run(program, {"check": module.check_mode, **parameters})
+        result = place.run(program, {"check": module.check_mode, **wish})
     except InsideError as error:
         done = {**{"changed": False}, **error.result}
         done["commands"] = commands.run + done.get("commands", [])

@@ -14,7 +14,7 @@ import os
 import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
-from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError, must
 
 SETTINGS = "/etc/ananke/quotas"
 PROGRAM = "/usr/local/sbin/ananke-quotas"
@@ -108,14 +108,8 @@ def apply(quotas: t.Sequence[Quota], home: str, run: Run) -> list[str]:
         elif os.path.exists(quota.path):
             os.unlink(quota.path)
     if os.path.isdir(SETTINGS) and os.listdir(SETTINGS):
-        _must(
+        must(
             run, ["systemctl", "start", SERVICE], f"journalctl --unit={SERVICE} says why; run again when that is mended"
         )
-    _must(run, [PROGRAM, "--apply"], "run again when that is mended")
+    must(run, [PROGRAM, "--apply"], "run again when that is mended")
     return done
-
-
-def _must(run: Run, argv: list[str], hint: str) -> None:
-    status, output = run(argv)
-    if status:
-        raise AccountError(f"{' '.join(argv)} failed with status {status}: {output.strip()}; {hint}")

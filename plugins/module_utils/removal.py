@@ -1,30 +1,29 @@
 # Copyright: the ananke.jupyterhub authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Removal of a container admin's account after its home was archived.
-
-Two files in the archives' folder tell how far a run came::
-
-    .NAME.tar.zst     being written; made again after a kill
-    .NAME.json        the archive is whole, verified and on disk; from now on only what is left of the account goes
-
-So nothing is deleted before that note is there, and a home that is half deleted is never archived again.
-"""
+"""Removal of a container admin's account after its home was archived; see :mod:`archives` for how a run that was killed is finished."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import grp
-import hashlib
-import json
 import os
 import pwd
 import shutil
 import time
 import typing as t
 
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, homes, logins, nginx, quotas
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
+    accounts,
+    archives,
+    backups,
+    files,
+    homes,
+    logins,
+    nginx,
+    quotas,
+)
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError
 
 COMMENT = "container admin"
@@ -33,7 +32,6 @@ LEFT_OUT = ("overlay", "overlay-containers", "overlay-images", "overlay-layers",
 """Of the account's container storage: what podman makes again from images."""
 NOTES = (accounts.PASSWORDS, "/var/lib/ananke/totp", "/var/spool/cron/crontabs")
 """Folders with a file per account that means nothing without it."""
-UNPACK = ("--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*")
 PATIENCE = 20.0
 """Seconds in which processes of the account must end after they were told to."""
 
@@ -95,7 +93,7 @@ def remove(name: str, folder: str, run: Run) -> tuple[list[str], Record | None]:
         _close(entry, hubs, run)
         record = _archive(entry, hubs, folder, run)
     _delete(record, run)
-    os.rename(_note(name, folder), os.path.join(folder, f"{record.archive}.json"))
+    archives.close(name, folder, record.archive)
     return done, record
 
 
@@ -137,15 +135,17 @@ def _refuse(entry: pwd.struct_passwd) -> None:
 def _close(entry: pwd.struct_passwd, hubs: t.Sequence[str], run: Run) -> None:
     """Nobody comes in any more, and nothing of the account runs."""
     name = entry.pw_name
-    _must(run, ["usermod", "--lock", "--expiredate", "1", name], "run again")
+    accounts.must(run, ["usermod", "--lock", "--expiredate", "1", name], "run again")
     logins.apply(name, False, run)
     fragments = [nginx.Fragment(os.path.join(nginx.LOCATIONS_DIR, f"{hub}.conf"), None) for hub in hubs]
     if any(fragment.difference() for fragment in fragments):
         nginx.apply_all(fragments, run)
-    _must(run, ["loginctl", "disable-linger", name], "run again")
+    accounts.must(run, ["loginctl", "disable-linger", name], "run again")
     run(["loginctl", "terminate-user", name])
     manager = f"user@{entry.pw_uid}.service"
-    _must(run, ["systemctl", "stop", manager], f"journalctl --unit={manager} says why; run again when that is mended")
+    accounts.must(
+        run, ["systemctl", "stop", manager], f"journalctl --unit={manager} says why; run again when that is mended"
+    )
     end = time.monotonic() + PATIENCE
     while True:
         left = processes(_uids(entry))
@@ -183,19 +183,8 @@ def processes(uids: t.Sequence[range], proc: str = "/proc") -> dict[int, str]:
 def _archive(entry: pwd.struct_passwd, hubs: list[str], folder: str, run: Run) -> Record:
     """Write the archive, compare it with the home, and note that it is whole."""
     name = entry.pw_name
-    files.folder(os.path.dirname(folder))
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    os.chmod(folder, 0o700)
-    moment = time.gmtime()
-    final = f"{name}-{time.strftime('%Y%m%dT%H%M%SZ', moment)}.tar.zst"
-    draft = os.path.join(folder, f".{name}.tar.zst")
     storage = "./.local/share/containers/storage"
-    left_out = [f"--exclude={storage}/{one}" for one in LEFT_OUT]
-    source = ["--file", draft, "--zstd", *UNPACK, "--directory", entry.pw_dir]
-    hint = f"nothing was deleted; make room in {folder}, or mend what is named, and run again"
-    with _private():
-        _must(run, ["tar", "--create", *source, "--sparse", "--one-file-system", "--anchored", *left_out, "."], hint)
-    _must(run, ["tar", "--compare", *source], hint)
+    packed = archives.pack(name, folder, entry.pw_dir, run, [f"{storage}/{one}" for one in LEFT_OUT])
     record = Record(
         name=name,
         uid=entry.pw_uid,
@@ -204,14 +193,9 @@ def _archive(entry: pwd.struct_passwd, hubs: list[str], folder: str, run: Run) -
         subuids=ranges(files.read("/etc/subuid") or "", name),
         subgids=ranges(files.read("/etc/subgid") or "", name),
         hubs=hubs,
-        archive=final,
-        sha256=_sha256(draft),
-        archived=time.strftime("%Y-%m-%dT%H:%M:%SZ", moment),
+        **dataclasses.asdict(packed),
     )
-    os.rename(draft, os.path.join(folder, final))
-    text = json.dumps(dataclasses.asdict(record), indent=2) + "\n"
-    files.write(_note(name, folder), text, 0o600)
-    _sync(folder)
+    archives.note(name, folder, dataclasses.asdict(record))
     return record
 
 
@@ -220,6 +204,7 @@ def _delete(record: Record, run: Run) -> None:
     limits = [quotas.Quota(hub, None, {}) for hub in record.hubs]
     if quotas.foretell(limits, record.home):
         quotas.apply(limits, record.home, run)
+    backups.apply([backups.Backup(hub) for hub in record.hubs], record.name, run)
     unit = homes.unit_name(record.home)
     units = [
         os.path.join(homes.UNITS, homes.WANTS, unit),
@@ -227,12 +212,14 @@ def _delete(record: Record, run: Run) -> None:
         os.path.join(homes.UNITS, f"user@{record.uid}.service.d", homes.DROP_IN),
     ]
     if any(map(os.path.lexists, units)):
-        _must(run, ["systemctl", "stop", unit], f"end what uses {record.home} (fuser --mount --verbose) and run again")
+        accounts.must(
+            run, ["systemctl", "stop", unit], f"end what uses {record.home} (fuser --mount --verbose) and run again"
+        )
         for path in units:
             _unlink(path)
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(units[-1]))
-        _must(run, ["systemctl", "daemon-reload"], "run again")
+        accounts.must(run, ["systemctl", "daemon-reload"], "run again")
     for suffix in ("", ".new", ".offline"):
         _unlink(os.path.join(homes.IMAGES, f"{record.name}.img{suffix}"))
     _delete_account(record, run)
@@ -249,56 +236,19 @@ def _delete_account(record: Record, run: Run) -> None:
             for one in ranges(files.read(f"/etc/sub{kind}") or "", record.name):
                 start, _colon, count = one.partition(":")
                 last = int(start) + int(count) - 1
-                _must(run, ["usermod", f"--del-sub{kind}s", f"{start}-{last}", record.name], "run again")
-        _must(run, ["userdel", record.name], "run again")
+                accounts.must(run, ["usermod", f"--del-sub{kind}s", f"{start}-{last}", record.name], "run again")
+        accounts.must(run, ["userdel", record.name], "run again")
     with contextlib.suppress(KeyError):
         if grp.getgrnam(record.name).gr_gid == record.gid:
-            _must(run, ["groupdel", record.name], "run again")
+            accounts.must(run, ["groupdel", record.name], "run again")
 
 
 def _noted(name: str, folder: str) -> Record | None:
     """The archive of a removal that was begun; None where there is none."""
-    text = files.read(_note(name, folder))
-    return None if text is None else Record(**json.loads(text))
-
-
-def _note(name: str, folder: str) -> str:
-    return os.path.join(folder, f".{name}.json")
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-        os.fsync(stream.fileno())
-    return digest.hexdigest()
-
-
-def _sync(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    known = archives.noted(name, folder)
+    return None if known is None else Record(**known)
 
 
 def _unlink(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-@contextlib.contextmanager
-def _private() -> t.Iterator[None]:
-    """What is written meanwhile is readable for root alone."""
-    former = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(former)
-
-
-def _must(run: Run, argv: list[str], hint: str) -> None:
-    status, output = run(argv)
-    if status:
-        raise AccountError(f"{' '.join(argv[:4])} failed with status {status}: {output.strip()[-2000:]}; {hint}")

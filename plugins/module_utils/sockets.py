@@ -16,16 +16,19 @@ TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 def parse(table: str) -> dict[int, int]:
-    """Listening ports of one table of the kernel: port -> UID of the socket's owner.
+    """Listening ports of one table of the kernel: port -> UID of the socket's owner."""
+    return {port: uid for port, uid, _inode in _listening(table)}
 
-    Source: proc_net_tcp in the kernel's documentation (field 2 address:port in hexadecimal, 4 state, 8 UID).
+
+def _listening(table: str) -> t.Iterator[tuple[int, int, int]]:
+    """Port, UID and inode of each listening socket.
+
+    Source: proc_net_tcp in the kernel's documentation (field 2 address:port in hexadecimal, 4 state, 8 UID, 10 inode).
     """
-    found = {}
     for line in table.splitlines()[1:]:
         fields = line.split()
-        if len(fields) > 7 and fields[3] == LISTEN:
-            found[int(fields[1].rpartition(":")[2], 16)] = int(fields[7])
-    return found
+        if len(fields) > 9 and fields[3] == LISTEN:
+            yield int(fields[1].rpartition(":")[2], 16), int(fields[7]), int(fields[9])
 
 
 def listeners() -> dict[int, int]:
@@ -34,6 +37,12 @@ def listeners() -> dict[int, int]:
     for table in reversed(TABLES):
         found.update(parse(files.read(table) or ""))
     return found
+
+
+def inodes(ports: t.Collection[int]) -> set[int]:
+    """Which sockets listen on these ports; a program that has begun to listen anew has others."""
+    tables = (files.read(table) or "" for table in TABLES)
+    return {inode for table in tables for port, _uid, inode in _listening(table) if port in ports}
 
 
 def primary_address() -> str:

@@ -16,6 +16,9 @@ HEADER = "# Managed by ananke.jupyterhub\n"
 FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
 """What systemd-sysctl reads, the strongest first; all files together in the order of their names."""
 PROC = "/proc/sys"
+APPARMOR = "/sys/module/apparmor/parameters/enabled"
+"""Says Y where the kernel runs with AppArmor."""
+COMMAND_LINE = "/proc/cmdline"
 
 
 @dataclasses.dataclass
@@ -72,6 +75,26 @@ def overridden(path: str, values: t.Mapping[str, str], folders: t.Sequence[str] 
 def live_path(key: str, proc: str = PROC) -> str:
     """Where the running kernel shows a key."""
     return os.path.join(proc, *key.split("."))
+
+
+def without_apparmor(enabled: str = APPARMOR, command_line: str = COMMAND_LINE) -> str:
+    """What to do about a kernel that runs without AppArmor; empty for one that runs with it. Source: kernel-parameters.txt of Linux."""
+    if (files.read(enabled) or "").strip() == "Y":
+        return ""
+    blamed = [
+        word
+        for word in (files.read(command_line) or "").split()
+        if word == "apparmor=0" or (word.startswith(("security=", "lsm=")) and "apparmor" not in word)
+    ]
+    remedy = (
+        f"take {' '.join(blamed)} off the kernel's command line (with GRUB: in /etc/default/grub, then update-grub)"
+        if blamed
+        else "install a kernel that has it, such as Debian's"
+    )
+    return (
+        f"the kernel runs without AppArmor, so its profiles confine no program: {remedy}, and reboot the machine. Where that is on purpose,"
+        " set baseline_apparmor: false"
+    )
 
 
 def ensure(

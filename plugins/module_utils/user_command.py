@@ -23,6 +23,8 @@ import typing as t
 
 PYTHON = "/opt/conda/envs/jhub/bin/python"
 """Knows the units of a hub's users."""
+DYNAMIC = range(61184, 65520)
+"""UIDs that systemd gives to dynamic users."""
 MOST_OUTPUT = 2**20
 """Bytes of each stream that are kept, the last ones."""
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}")
@@ -53,7 +55,7 @@ def home_of(user: str, root: str) -> str:
     if not _USER.fullmatch(user):
         raise Failure(f"user: {user!r} is no name of a hub user: give it as the hub's admin page shows it")
     with contextlib.suppress(KeyError):
-        if not 61184 <= pwd.getpwnam(user).pw_uid <= 65519:
+        if pwd.getpwnam(user).pw_uid not in DYNAMIC:
             raise Failure(f"user: {user} is an account of the system, not a hub user")
     home = os.path.join(root, "var/lib/private", user)
     try:
@@ -74,7 +76,7 @@ def properties(user: str, unit: str) -> tuple[dict[str, t.Any], dict[str, str]]:
     """Properties of the command's unit, and its environment."""
     description = f"Command for {user}"
     try:
-        from ananke_hub import units  # in hubs only
+        from ananke_hub import paths, units  # in hubs only
     except ImportError:
         plain = {
             "DynamicUser": "yes",
@@ -89,11 +91,10 @@ def properties(user: str, unit: str) -> tuple[dict[str, t.Any], dict[str, str]]:
     found = units.unit_properties(
         user, **limits, private_devices=not units.has_gpus(), unit=unit, description=description
     )
-    bundle = "/etc/ssl/certs/ca-certificates.crt"
-    trusted = {"SSL_CERT_FILE": bundle, "REQUESTS_CA_BUNDLE": bundle} if os.path.exists(bundle) else {}
+    environment = units.environment(paths.Paths().ca_bundle, servers.get("environment", {}))
     # units.prepare makes what the unit will see as /etc/passwd
     units.prepare(unit)
-    return dict(found), {"LANG": "C.UTF-8", **trusted, **servers.get("environment", {}), **units.session(user, unit)}
+    return dict(found), {**environment, **units.session(user, unit)}
 
 
 def forget(unit: str, environment_file: str) -> None:

@@ -334,10 +334,14 @@ class Home:
             return self.mark[0]
         raise Failure(f"{self.path}: nothing says whose it was: the next start of the user's server takes it over")
 
+    def user(self) -> Owner:
+        """Who had the home last: the mark says it, unless systemd has given the home to a unit since."""
+        return self.mark[0] if self.mark and self.top[0] not in DYNAMIC else self.top
+
     def settle(self, state: str, dry: bool, processes: int, mounts: frozenset[str]) -> dict[str, t.Any]:
         """Bring the home to the state; returns what was found and done. Raises Failure, with the same as its second argument."""
         owner = self.rightful(state)
-        user = self.mark[0] if self.mark and owner == self.admin else self.top if owner == self.admin else owner
+        user = self.user() if owner == self.admin else owner
         task = Task(self.path, owner, dry, mounts, lambda: self.set_mark(state, user, done=False))
         found = task.run(processes)
         result = {

@@ -15,16 +15,8 @@ description:
   - Fails when a certificate is expired, not valid yet, not for the given host names, or not for the given key, and says what to do.
   - Warns when it expires soon, or when its chain is incomplete.
   - Changes nothing. Meant to run on the controller (C(delegate_to=localhost)).
-attributes:
-  check_mode:
-    support: full
-    description: It never changes anything.
-  diff_mode:
-    support: none
-    description: It never changes anything.
-  idempotent:
-    support: full
-    description: It never changes anything.
+extends_documentation_fragment:
+  - ananke.jupyterhub.reading
 requirements:
   - cryptography >= 42
 options:

@@ -175,8 +175,7 @@ def main() -> None:
     )
     if module.params["timeout"] < 1:
         module.fail_json(msg=f"timeout is {module.params['timeout']}: give seconds, 1 or more", commands=[])
-    wish = {name: value for name, value in module.params.items() if name != "container"}
-    module.exit_json(**inside.act(module, conda_environments, wish))
+    module.exit_json(**inside.act(module, conda_environments))
 
 
 if __name__ == "__main__":

@@ -137,8 +137,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    wish = {name: value for name, value in module.params.items() if name != "container"}
-    module.exit_json(**inside.act(module, conda_kernels, wish))
+    module.exit_json(**inside.act(module, conda_kernels))
 
 
 if __name__ == "__main__":

@@ -109,6 +109,39 @@ options:
         description: Bytes by name, for hub users who have another limit.
         type: dict
         default: {}
+  backups:
+    description: Backups of this account's hubs. They need the role backup on the machine. The repository is tried before anything is written.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      hub:
+        description: Name of the hub.
+        type: str
+        required: true
+      repository:
+        description: Repository of restic. If not given, the hub has no backups; what was backed up stays.
+        type: str
+      password:
+        description: Its password.
+        type: str
+      environment:
+        description: Further variables of restic, for example for S3.
+        type: dict
+        default: {}
+      schedule:
+        description: When backups are made, as systemd.time(7) has it.
+        type: str
+        default: daily
+      keep:
+        description: How many snapshots stay, by C(last), C(hourly), C(daily), C(weekly), C(monthly) and C(yearly).
+        type: dict
+        default: {}
+      exclude:
+        description: Patterns of files that are left out, below the hub's folder.
+        type: list
+        elements: str
+        default: []
 """
 
 EXAMPLES = r"""

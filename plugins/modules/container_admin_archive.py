@@ -19,10 +19,9 @@ description:
   - A run that is killed anywhere is finished by the next one.
   - Refuses accounts that the module M(ananke.jupyterhub.container_admin) has not made.
   - Must run as root. Needs the package C(zstd).
+extends_documentation_fragment:
+  - ananke.jupyterhub.changing
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done and does nothing.
   diff_mode:
     support: none
     description: The list of actions says what changes.

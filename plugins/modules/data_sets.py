@@ -19,16 +19,12 @@ description:
   - Data sets that are not in the list any more go, with their keys.
   - Each is mounted once to see that it works. One that does not gives a warning with what to do, and is no failure.
   - Must run as root, and needs the package sshfs.
+extends_documentation_fragment:
+  - ananke.jupyterhub.changing
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done and does nothing.
   diff_mode:
     support: none
     description: RV(actions) says in words what was done.
-  idempotent:
-    support: full
-    description: Running it again changes nothing.
 options:
   sets:
     description: All data sets of the machine.

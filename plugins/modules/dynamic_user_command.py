@@ -157,7 +157,6 @@ def main() -> None:
                 msg=f"{key} is {wish[key]}: give a path relative to the user's home, without '..'", commands=[]
             )
     wish["environment"] = {str(name): str(value) for name, value in wish["environment"].items()}
-    del wish["container"]
     result = inside.act(module, user_command, wish)
     if result["rc"]:
         last = (result["stderr"] or result["stdout"]).strip().splitlines()

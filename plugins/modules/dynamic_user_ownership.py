@@ -161,7 +161,6 @@ def main() -> None:
     if wish["processes"] < 0:
         module.fail_json(msg=f"processes is {wish['processes']}: give 0 or more", homes=[], commands=[])
     wish["folder"] = wish["folder"] or HOMES
-    del wish["container"]
     result = inside.act(module, user_ownership, wish, unshare=True)
     changed = [home for home in result["homes"] if home["changed"]]
     before = "".join(

@@ -20,16 +20,12 @@ description:
   - Hubs that start together take turns, a few for each CPU of the machine, which is quicker for all of them.
   - Without changes it is one module execution that starts no process.
   - Must run as the container admin.
+extends_documentation_fragment:
+  - ananke.jupyterhub.changing
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done and does nothing.
   diff_mode:
     support: full
     description: Shows the changed files.
-  idempotent:
-    support: full
-    description: Running it again changes nothing.
 options:
   name:
     description: Name of the hub.
@@ -56,7 +52,9 @@ options:
     type: path
     default: /var/lib/ananke/images
   description:
-    description: Content of C(hub.json). What its C(servers.environment) holds is replaced by O(environment).
+    description:
+      - Content of C(hub.json). What its C(servers.environment) holds is replaced by O(environment), and a C(time_zone) of null by the machine's.
+      - A description with C(forget), which lets the hub empty homes, is refused where there are homes already, unless O(forget_homes) is set.
     type: dict
     required: true
   environment:
@@ -66,6 +64,10 @@ options:
         of the values, even a V(1).
     type: str
     default: ""
+  forget_homes:
+    description: Whether what the homes hold may be lost, where the hub begins to forget.
+    type: bool
+    default: false
   config_files:
     description: The collection's own files of C(jupyterhub_config.d), from name to content.
     type: dict
@@ -178,7 +180,14 @@ import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import container, files, hub_folder, sockets, turns
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
+    container,
+    files,
+    hub_folder,
+    sockets,
+    time_zone,
+    turns,
+)
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Commands
 
 QUADLET = "/usr/libexec/podman/quadlet"
@@ -207,7 +216,8 @@ class Hub:
         self.quadlet = os.path.exists(QUADLET)
         self.commands = Commands(module)
         servers = {**self.wish["description"]["servers"], "environment": json.loads(self.wish["environment"] or "{}")}
-        self.description = {**self.wish["description"], "servers": servers}
+        zone = self.wish["description"].get("time_zone") or time_zone.of_machine()
+        self.description = {**self.wish["description"], "servers": servers, "time_zone": zone}
         self.waited = 0.0
         config = os.path.join(self.account.pw_dir, ".config")
         self.unit_path = (
@@ -399,6 +409,8 @@ def converge(hub: Hub) -> tuple[list[str], list[dict[str, str]]]:
     todo = hub_folder.plan(hub.folder, wanted)
     if todo.empty and hub.healthy():
         return [], []
+    if hub.description.get("forget") and not hub.wish["forget_homes"]:
+        protect_homes(hub)
     actions, diff = todo.actions, todo.diff
     if hub.module.check_mode:
         return actions + predicted(hub, todo), diff
@@ -423,6 +435,16 @@ def converge(hub: Hub) -> tuple[list[str], list[dict[str, str]]]:
     if todo.stale:
         hub_folder.note_applied(hub.folder, hub_folder.digests(wanted))
     return actions, diff
+
+
+def protect_homes(hub: Hub) -> None:
+    """Raise HubError where a hub that has homes would begin to empty them without a word from its host admin."""
+    homes = hub_folder.homes(hub.folder)
+    if homes and not hub_folder.forgets(hub.folder):
+        raise HubError(
+            f"hub {hub.wish['name']}: hub_forget would delete all files in {len(homes)} homes that there are ({', '.join(homes[:5])} ...). "
+            f"If that is meant, run once with --limit HUB --extra-vars hub_forget_homes={hub.wish['name']}"
+        )
 
 
 def predicted(hub: Hub, todo: hub_folder.Plan) -> list[str]:
@@ -477,6 +499,7 @@ def main() -> None:
             "image_records": {"type": "path", "default": "/var/lib/ananke/images"},
             "description": {"type": "dict", "required": True},
             "environment": {"type": "str", "default": "", "no_log": True},
+            "forget_homes": {"type": "bool", "default": False},
             "config_files": {"type": "dict", "default": {}},
             "ca_certificates": {"type": "dict", "default": {}},
             "lms_sheet": {"type": "str"},

@@ -86,8 +86,12 @@ hub:
       description: Port on the machine's loopback address.
       type: int
     image:
-      description: Name of the image definition.
+      description: Name of the image definition, or of the one derived from it for what the hub adds.
       type: str
+    features:
+      description: Features of that image; null if it comes from an archive or a registry, so that this is not known.
+      type: list
+      elements: str
     limits:
       description: C(memory) in bytes, C(cpus) as a number, C(pids) as a number; null for none.
       type: dict
@@ -118,6 +122,10 @@ location:
   type: dict
 quota:
   description: The hub's name as C(hub), C(size) of each user's quota in bytes, null for none, and C(users) with another one.
+  returned: success, and O(all_hubs) is false
+  type: dict
+backup:
+  description: The hub's name as C(hub), and the variables C(hub_backup_*) without that beginning. Its password and environment are secrets.
   returned: success, and O(all_hubs) is false
   type: dict
 lms_sheet:

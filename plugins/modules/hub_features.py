@@ -14,8 +14,9 @@ author:
 description:
   - Brings a running hub to exactly the named features. What is missing or has changed is installed, what else this module or the build of the
     hub's image has installed is taken away.
-  - A feature is locked packages for JupyterLab's environment C(jhub) and for C(python3), files, and a check. Each one that was added has to pass its
-    check in the hub, and no extension of JupyterLab or of users' servers may fail; otherwise everything is put back as it was.
+  - A feature is locked packages for JupyterLab's environment C(jhub), for C(python3), or for an environment of its own, files, and a check. Each one
+    that was added has to pass its check in the hub, and no extension of JupyterLab or of users' servers may fail; otherwise everything is put back
+    as it was.
   - Packages that no feature has brought are never changed. A file of a feature that an admin has changed stays as it is, and is reported.
   - What is changed here is lost when the hub's container is replaced; features in the definition of its image (C(hub_image_definitions)) are not.
 attributes:
@@ -36,7 +37,10 @@ options:
     description: The hub's container. Without it, the host itself is the hub, and the module must run as root.
     type: str
   features:
-    description: All features that the hub shall have; an empty list takes all away. The collection's folder C(features) has one folder for each.
+    description:
+      - All features that the hub shall have; an empty list takes all away. The collection's folder C(features) has one folder for each.
+      - Some have variants, which V(tensorflow:cpu) or V(tensorflow:gpu) names. C(tensorflow) alone means V(gpu) where the hub has NVIDIA devices.
+        When these come or go, the next run changes the variant, or proves it anew.
     type: list
     elements: str
     required: true
@@ -110,6 +114,16 @@ features:
       description: The version of its main package; V("") for one that check mode would add.
       returned: always
       type: str
+    variant:
+      description: Which of its variants it is, V(cpu) or V(gpu); V("") where it has none.
+      returned: always
+      type: str
+    report:
+      description:
+        - What its check reported when it was installed, TensorFlow's C(version), C(cuda) (V("") without) and C(devices) for instance. Empty where a
+          check reports nothing.
+      returned: always
+      type: dict
 commands:
   description: What was run.
   returned: always

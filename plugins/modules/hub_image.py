@@ -25,6 +25,13 @@ options:
     description: Folder on the controller with the role's own files.
     type: path
     required: true
+  hubs:
+    description:
+      - Inventory hosts of hubs. For those whose C(hub_machine) is this host and that add something by C(hub_features), C(hub_environments) or
+        C(hub_apt), further images are made, derived from the definitions that their C(hub_image) names. Hubs that add the same share one.
+    type: list
+    elements: str
+    default: []
   settings:
     description:
       - Where images come from, C(apt_mirror), C(apt_security_mirror), C(pip_index), C(npm_registry), C(proxy), C(no_proxy),
@@ -75,6 +82,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+names:
+  description: Names of all images, those derived for hubs among them.
+  returned: with O(validate_only)
+  type: list
+  elements: str
 images:
   description: All images in the order of the definitions. C(state) is V(present), or V(absent) in check mode for one that would be made.
   returned: always

@@ -41,6 +41,10 @@ options:
     description: How many former images of each definition stay although nobody uses them.
     type: int
     default: 1
+  made:
+    description: Whether the run has made an image. Then those go, too, that were made for what hubs added and no hub adds any more.
+    type: bool
+    default: false
   store:
     description: Folder of the image store.
     type: path
@@ -218,11 +222,15 @@ class Store:
             stay.update((reference, *latest))
             prefix = reference.rpartition(":")[0] + ":"
             former += sorted(other for other in images if other.startswith(prefix))
+        if self.wish["made"]:
+            former += sorted(other for other in images if image_store.is_derived(other) and other not in former)
         return [name for name in former if name not in stay]
 
     def _remove(self, names: list[str]) -> None:
         for name in names:
             self.command("podman", "image", "rm", name)
+            if image_store.is_derived(name) and not self.module.check_mode:
+                image_store.forget(name, self.wish["records"])
 
     def _making(self, reference: str) -> str:
         """Return the state of an image that is not in the store: building or absent."""
@@ -278,6 +286,7 @@ def main() -> None:
             "archive": {"type": "path"},
             "key": {"type": "str", "no_log": False},
             "keep": {"type": "int", "default": 1},
+            "made": {"type": "bool", "default": False},
             "store": {"type": "path", "default": image_store.STORE},
             "records": {"type": "path", "default": image_store.RECORDS},
             "builds": {"type": "path", "default": image_store.BUILDS},

@@ -16,16 +16,8 @@ description:
   - Nothing of a hub makes it fail. What is not there is null, and RV(problems) says what to do.
   - The result holds no secrets. It holds the names of users whose servers run, and of those who have homes if asked for.
   - Must run as the hub's container admin.
-attributes:
-  check_mode:
-    support: full
-    description: It never changes anything.
-  diff_mode:
-    support: none
-    description: It never changes anything.
-  idempotent:
-    support: full
-    description: It never changes anything.
+extends_documentation_fragment:
+  - ananke.jupyterhub.reading
 options:
   container:
     description: The hub's container. If not given, the hub is looked for on the host itself.
@@ -36,8 +28,8 @@ options:
       - V(homes) has to look at each file of each hub user, which takes its time with large homes.
     type: list
     elements: str
-    choices: [versions, health, users, limits, kernels, features, lti, disk, homes]
-    default: [versions, health, users, limits, kernels, features, lti, disk]
+    choices: [versions, health, users, limits, kernels, features, lti, disk, drift, homes]
+    default: [versions, health, users, limits, kernels, features, lti, disk, drift]
 seealso:
   - module: ananke.jupyterhub.hub_servers
 """
@@ -103,6 +95,9 @@ versions:
     systemd:
       description: Debian's package of systemd.
       type: str
+    image_built:
+      description: When the hub's image was built (ISO 8601, UTC); null if it does not say what it consists of.
+      type: str
 health:
   description: Whether it works.
   type: dict
@@ -143,6 +138,9 @@ users:
   contains:
     known:
       description: How many have come from the LMS so far; null if the user data file is damaged.
+      type: int
+    week:
+      description: How many have done something in the hub within the last seven days; null if its data base cannot be read.
       type: int
     admins:
       description: How many hub admins are declared; null if the hub's description cannot be used.
@@ -266,10 +264,25 @@ environments:
       description: Version of its Python; null if it has none.
       type: str
 features:
-  description: Names of the optional features that the hub has, whether they came with its image or were added by M(ananke.jupyterhub.hub_features).
+  description: The optional features that the hub has, whether they came with its image or were added by M(ananke.jupyterhub.hub_features).
   type: list
-  elements: str
+  elements: dict
   returned: if gathered
+  contains:
+    name:
+      description: Name.
+      type: str
+    title:
+      description: What people call it.
+      type: str
+    variant:
+      description: Which of its variants it is, V(cpu) or V(gpu); V("") where it has none.
+      type: str
+    report:
+      description:
+        - What the feature's check reported when it was installed, TensorFlow's C(version), C(cuda) (V("") without) and C(devices) for instance. Empty
+          where a check reports nothing.
+      type: dict
 lti:
   description: Login from the LMS. Null where the hub knows no LMS.
   type: dict
@@ -319,6 +332,33 @@ disk:
     free:
       description: What users can still write.
       type: int
+drift:
+  description:
+    - What has been changed in the container since its image was built; the next image will not have it unless it is declared. Packages of features
+      are told as their feature. Null if the image does not say what it consists of.
+  type: list
+  elements: dict
+  returned: if gathered
+  contains:
+    kind:
+      description: V(feature), V(environment) (a whole one), V(package) (of an environment) or V(debian).
+      type: str
+    name:
+      description: Its name.
+      type: str
+    environment:
+      description: The package's environment; V(base) is conda's own. Null for the other kinds.
+      type: str
+    image:
+      description: The version in the image; V("") for features and environments, null for what it has not.
+      type: str
+    now:
+      description: The version now, likewise.
+      type: str
+    text:
+      description: All that in words.
+      type: str
+      sample: package numpy of environment python3 is 2.3.5, not 2.3.4
 homes:
   description: The sizes of hub users' homes on disk.
   type: list
@@ -341,7 +381,7 @@ commands:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import hub_facts, inside
 
-SUBSETS = ["versions", "health", "users", "limits", "kernels", "features", "lti", "disk", "homes"]
+SUBSETS = ["versions", "health", "users", "limits", "kernels", "features", "lti", "disk", "drift", "homes"]
 
 
 def main() -> None:
@@ -353,7 +393,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(**inside.act(module, hub_facts, {"gather": module.params["gather"]}))
+    module.exit_json(**inside.act(module, hub_facts))
 
 
 if __name__ == "__main__":

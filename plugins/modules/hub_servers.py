@@ -188,8 +188,7 @@ def main() -> None:
         required_if=[("state", "started", ["users"])],
         supports_check_mode=True,
     )
-    wanted = ("state", "users", "idle_for", "wait", "timeout", "parallel")
-    module.exit_json(**inside.act(module, hub_api, {key: module.params[key] for key in wanted}))
+    module.exit_json(**inside.act(module, hub_api))
 
 
 if __name__ == "__main__":

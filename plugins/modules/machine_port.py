@@ -18,13 +18,8 @@ description:
   - Nothing is executed on the machine. The connection that is made is the one that the following tasks use.
   - The variables C(ananke_ssh_port) (default 986), C(ananke_ssh_reach_port) (default the same; where a router forwards another port to it)
     and C(ssh_enabled) of the machine say which ports come into question.
-attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
+extends_documentation_fragment:
+  - ananke.jupyterhub.reading
 options:
   machine:
     description: Inventory name of the machine. The task must run on it, or be delegated to it.

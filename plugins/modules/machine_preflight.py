@@ -17,16 +17,8 @@ description:
   - Finds out for which hubs root has nothing to grant, so that M(ananke.jupyterhub.container_admin) need not be executed for them.
   - Reads only, and starts no process.
   - Must run as root.
-attributes:
-  check_mode:
-    support: full
-    description: It never changes anything.
-  diff_mode:
-    support: none
-    description: It never changes anything.
-  idempotent:
-    support: full
-    description: It never changes anything.
+extends_documentation_fragment:
+  - ananke.jupyterhub.reading
 options:
   hubs:
     description: The machine's hubs.
@@ -116,6 +108,39 @@ options:
                 description: Bytes by name, for hub users who have another limit.
                 type: dict
                 default: {}
+          backups:
+            description: Backups of this account's hubs. They need the role backup on the machine. The repository is tried before anything is written.
+            type: list
+            elements: dict
+            default: []
+            suboptions:
+              hub:
+                description: Name of the hub.
+                type: str
+                required: true
+              repository:
+                description: Repository of restic. If not given, the hub has no backups; what was backed up stays.
+                type: str
+              password:
+                description: Its password.
+                type: str
+              environment:
+                description: Further variables of restic, for example for S3.
+                type: dict
+                default: {}
+              schedule:
+                description: When backups are made, as systemd.time(7) has it.
+                type: str
+                default: daily
+              keep:
+                description: How many snapshots stay, by C(last), C(hourly), C(daily), C(weekly), C(monthly) and C(yearly).
+                type: dict
+                default: {}
+              exclude:
+                description: Patterns of files that are left out, below the hub's folder.
+                type: list
+                elements: str
+                default: []
 """
 
 EXAMPLES = r"""

@@ -13,10 +13,8 @@ author:
   - The ananke.jupyterhub authors (@ananke-jupyterhub)
 description:
   - Looks for GPUs on the PCI bus, for a driver that runs, and for podman, and says in words what is missing for containers to use the GPUs.
-attributes:
-  check_mode:
-    support: full
-    description: It changes nothing.
+extends_documentation_fragment:
+  - ananke.jupyterhub.reading
 """
 
 EXAMPLES = r"""

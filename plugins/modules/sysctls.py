@@ -16,16 +16,12 @@ description:
   - All of it is one module execution and starts no process.
   - A key that the kernel does not have is no failure; it is returned. A file that sets another value later at boot gives a warning.
   - Must run as root, and not in a container, where these settings are those of the whole machine.
+extends_documentation_fragment:
+  - ananke.jupyterhub.changing
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done and does nothing.
   diff_mode:
     support: full
     description: Shows the file and the running kernel's values before and after.
-  idempotent:
-    support: full
-    description: Running it again changes nothing.
 options:
   path:
     description: The file, below C(/etc/sysctl.d).
@@ -35,6 +31,12 @@ options:
     description: Key, with dots, and value of each setting.
     type: dict
     required: true
+  apparmor:
+    description:
+      - Whether a kernel that runs without AppArmor gives a warning, which says what to do.
+      - What a kernel runs with is decided at boot, so nothing is changed here.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -73,6 +75,7 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "values": {"type": "dict", "required": True},
+            "apparmor": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -92,6 +95,9 @@ def main() -> None:
         module.warn(
             f"the running kernel does not let go of {', '.join(outcome.locked)}: reboot the machine for the new value"
         )
+    unconfined = sysctls.without_apparmor() if module.params["apparmor"] else ""
+    if unconfined:
+        module.warn(unconfined)
     diff = []
     if outcome.written:
         diff.append({"before_header": path, "after_header": path, "before": outcome.before, "after": outcome.after})

@@ -16,16 +16,12 @@ description:
   - All of it is one module execution; a loop over M(ansible.builtin.copy) costs one for each file.
   - Files are replaced whole or not at all. Folders that are missing are made.
   - Must run as root; what it writes belongs to root.
+extends_documentation_fragment:
+  - ananke.jupyterhub.changing
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done and does nothing.
   diff_mode:
     support: full
     description: Shows each file before and after.
-  idempotent:
-    support: full
-    description: Running it again changes nothing.
 options:
   files:
     description: The files.

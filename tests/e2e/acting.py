@@ -1,14 +1,11 @@
-"""Modules that act inside a hub, run as its container admin; and their programs, run many times without Ansible."""
+"""Modules that act inside a hub, run as its container admin."""
 
 from __future__ import annotations
 
-import json
 import shlex
-import types
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import inside
 from facts import ROOT, DemoError, Hub
 
 import playbook
@@ -48,15 +45,3 @@ def settled(hub: Hub, module: str, **options: Any) -> dict[str, Any]:
 def send(hub: Hub, path: str, text: str) -> None:
     """Write a file in the hub's container."""
     hub.exec(f"mkdir -p {shlex.quote(str(Path(path).parent))} && printf %s {shlex.quote(text)} > {shlex.quote(path)}")
-
-
-def source(program: types.ModuleType) -> str:
-    """The text of a program that travels into containers."""
-    return inside.source(program)
-
-
-def python(hub: Hub, script: str, *, timeout: float = 600) -> Any:
-    """Run Python in the hub's container, as root; what it prints last is JSON, and is returned."""
-    send(hub, "/run/ananke/test.py", script)
-    out = hub.exec("/opt/conda/envs/jhub/bin/python /run/ananke/test.py", timeout=timeout).stdout
-    return json.loads(out.strip().splitlines()[-1])

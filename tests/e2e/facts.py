@@ -7,19 +7,17 @@ import os
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from testbed import machine as machines
 from testbed.client import typing
+from testbed.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = "build/demo.json"
-T = TypeVar("T")
 
 
 class DemoError(AssertionError):
@@ -183,18 +181,3 @@ def load(path: Path | None = None) -> Demo:
         for hub in raw["hubs"]
     }
     return Demo(machine, raw["lms"]["url"].rstrip("/"), (ROOT / raw["ca"]).resolve(), hubs)
-
-
-def until(probe: Callable[[], T], timeout: float, what: str, pause: float = 1.0) -> T:
-    """Call `probe` until it returns something true; `timeout` and `pause` in seconds.
-
-    Raises DemoError when the time is over.
-    """
-    end = time.monotonic() + timeout
-    while True:
-        found = probe()
-        if found:
-            return found
-        if time.monotonic() > end:
-            raise DemoError(f"after {timeout:g} s it is still not true that {what}")
-        time.sleep(pause)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from acting import INVENTORY, act, settled, succeed
-from browsing import Kernel, Lab, Person, Visitor
-from facts import Demo, DemoError, Hub, until
+from browsing import Lab, Person, Visitor
+from facts import Demo, DemoError, Hub
 from playwright.sync_api import Browser
 
 import playbook
+from testbed.waiting import until
 
 NAMES = [f"course{number}" for number in range(10)]
 ENVS = "/opt/conda/envs"
@@ -34,20 +35,13 @@ class Seat:
 
     def kernels(self) -> dict[str, str]:
         """What the student's JupyterLab offers: names and titles."""
-        specs = self.lab.api("GET", "api/kernelspecs")["kernelspecs"]
-        return {name: spec["spec"]["display_name"] for name, spec in specs.items()}
-
-    def kernel(self, name: str) -> Kernel:
-        made = self.lab.api("POST", "api/kernels", {"name": name})
-        kernel = Kernel(self.lab.page, self.lab.base, made["id"])
-        self.lab.kernels.append(kernel)
-        return kernel
+        return self.lab.offered()
 
 
 @pytest.fixture(scope="module")
 def seat(students: list[Person], hub: Hub, browser: Browser, demo: Demo) -> Iterator[Seat]:
     visitor = Visitor(browser.new_context(), demo, students[1])
-    yield Seat(hub, visitor.launch(hub))
+    yield Seat(hub, visitor.enter(hub))
     visitor.close()
 
 
@@ -87,29 +81,30 @@ def test_ten_environments_and_their_kernels(seat: Seat) -> None:
     hub.exec(scripts)
 
     each(hub, "conda_kernel", environment="{{ item }}", display_name='Title "of" {{ item }} ü')
-    until(lambda: set(NAMES) < set(seat.kernels()), 120, "JupyterLab offers all kernels")
+    until(seat.kernels, 120, "JupyterLab offers all kernels", lambda found: set(NAMES) < set(found))
     assert all(seat.kernels()[name] == f'Title "of" {name} ü' for name in NAMES)
     for name in NAMES:
-        assert seat.kernel(name).run(LOOK, 120).split() == [f"{ENVS}/{name}", f"{ENVS}/{name}", name]
+        assert seat.lab.kernel(name).run(LOOK, 120).split() == [f"{ENVS}/{name}", f"{ENVS}/{name}", name]
         seat.lab.close_kernels()
 
     renamed = each(hub, "conda_kernel", environment="{{ item }}", display_name="Now {{ item }}")
     assert all(one["changed"] for one in renamed)
-    until(lambda: set(seat.kernels().values()) >= {f"Now {name}" for name in NAMES}, 120, "the new titles are seen")
+    titles = {f"Now {name}" for name in NAMES}
+    until(seat.kernels, 120, "the new titles are seen", lambda found: set(found.values()) >= titles)
     assert len(seat.kernels()) == len(set(seat.kernels().values()))
 
     hub.exec(f"rm -r {ENVS}/{NAMES[0]}")  # what somebody removes by hand loses its kernel at the next run
     assert NAMES[0] in succeed(hub, "conda_kernel", environment=NAMES[1], state="absent")["removed"]
     assert all(one["changed"] for one in each(hub, "conda_environment", name="{{ item }}", state="absent")[2:])
-    until(lambda: not set(NAMES) & set(seat.kernels()), 120, "no removed kernel is offered")
+    until(seat.kernels, 120, "no removed kernel is offered", lambda found: not set(NAMES) & set(found))
     assert "python3" in seat.kernels()
 
 
 def test_a_kernel_is_interrupted_and_restarted(seat: Seat) -> None:
     settled(seat.hub, "conda_environment", name="course0", packages=["ipykernel"])
     settled(seat.hub, "conda_kernel", environment="course0")
-    until(lambda: "course0" in seat.kernels(), 120, "JupyterLab offers the kernel")
-    kernel = seat.kernel("course0")
+    until(seat.kernels, 120, "JupyterLab offers the kernel", lambda found: "course0" in found)
+    kernel = seat.lab.kernel("course0")
     kernel.run("kept = 1")
     interrupted = seat.lab.page.evaluate(INTERRUPT, [kernel.base, kernel.id, "while True: pass"])
     assert "KeyboardInterrupt" in interrupted["error"]
@@ -122,7 +117,7 @@ def test_a_kernel_is_interrupted_and_restarted(seat: Seat) -> None:
 
 def test_the_image_s_own_environment_gets_a_package_while_a_kernel_runs(seat: Seat) -> None:
     """It lies in the image, where folders cannot change places."""
-    kernel = seat.kernel("python3")
+    kernel = seat.lab.kernel("python3")
     with pytest.raises(DemoError, match="ModuleNotFoundError"):
         kernel.run("import yaml")
     try:
@@ -184,8 +179,8 @@ def test_environments_of_a_hub_user_s_own(seat: Seat) -> None:
         user=user,
         cmd=f"{ENVS}/python3/bin/python -m pip install -q --user --break-system-packages iniconfig",
     )
-    until(lambda: seat.kernels().get("own") == "Mine", 120, "JupyterLab offers the user's own kernel")
-    assert seat.kernel("own").run("import sys; print(sys.prefix)", 120).strip() == f"/var/lib/{user}/envs/own"
+    until(seat.kernels, 120, "JupyterLab offers the user's own kernel", lambda found: found.get("own") == "Mine")
+    assert seat.lab.kernel("own").run("import sys; print(sys.prefix)", 120).strip() == f"/var/lib/{user}/envs/own"
     seat.lab.close_kernels()
     owners = seat.hub.exec(f"find /var/lib/private/{shlex.quote(user)} -printf '%U\\n' | sort -u").stdout.split()
     assert len(owners) == 1

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from acting import act, send, settled, source, succeed
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import user_ownership
+from acting import act, send, settled, succeed
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import inside, user_ownership
 from browsing import Kernel, Lab, Person, Visitor
-from facts import ROOT, Demo, DemoError, Hub, until
+from facts import ROOT, Demo, DemoError, Hub
 from playwright.sync_api import Browser
+
+from testbed.waiting import until
 
 LIVES = 200
 
@@ -49,7 +51,7 @@ class Seat:
 @pytest.fixture(scope="module")
 def seat(students: list[Person], hub: Hub, browser: Browser, demo: Demo) -> Iterator[Seat]:
     visitor = Visitor(browser.new_context(), demo, students[0])
-    lab = visitor.launch(hub)
+    lab = visitor.enter(hub)
     yield Seat(hub, lab, lab.kernel())
     visitor.close()
 
@@ -167,7 +169,7 @@ def test_a_running_server_keeps_its_home(seat: Seat) -> None:
 def test_lives_on_a_real_systemd(hub: Hub) -> None:
     """Random starts, stops, commands, thefts and our module, with real units; the unit tests have ten thousand on a model."""
     folder = "/run/ananke-lives"
-    send(hub, f"{folder}/user_ownership.py", source(user_ownership))
+    send(hub, f"{folder}/user_ownership.py", inside.source(user_ownership))
     send(hub, f"{folder}/lives.py", (ROOT / "tests/e2e/lives.py").read_text())
     out = hub.exec(f"/opt/conda/envs/jhub/bin/python {folder}/lives.py {LIVES}; rm -r {folder}", timeout=900).stdout
     result = json.loads(out.strip().splitlines()[-1])
@@ -211,7 +213,7 @@ def test_servers_are_stopped_handed_over_given_back_and_started(seat: Seat) -> N
 
     settled(seat.hub, "dynamic_user_ownership", users=[seat.user], state="restored")
     assert settled(seat.hub, "hub_servers", state="started", users=[seat.user])["users_started"] == [seat.user]
-    until(lambda: len(seat.owners()) == 1, 60, "the home has one owner")
+    until(seat.owners, 60, "the home has one owner", lambda owners: len(owners) == 1)
     assert seat.command(cmd="cat mine")["stdout"] == "2"
     unknown = act(seat.hub, "hub_servers", state="stopped", users=[f"{seat.user}x"])
     assert unknown["failed"]

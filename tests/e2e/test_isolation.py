@@ -54,7 +54,7 @@ def seats(students: list[Person], hub: Hub, browser: Browser, demo: Demo) -> Ite
     taken = []
     for person in students[:2]:
         visitor = Visitor(browser.new_context(), demo, person)
-        lab = visitor.launch(hub)
+        lab = visitor.enter(hub)
         taken.append(Seat(person, visitor, lab, lab.kernel()))
     yield taken
     for seat in taken:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from browsing import Kernel, Lab, Person, Visitor
 from conftest import Visit
-from facts import Demo, Hub, Machine, until
+from facts import Demo, Hub, Machine
 from replace_image import apply_hub, replaced_image
+
+from testbed.waiting import until
 
 HOME = """
 import hashlib, os, pathlib
@@ -42,7 +44,7 @@ class Student:
     def __init__(self, visitor: Visitor, hub: Hub) -> None:
         self.visitor = visitor
         self.hub = hub
-        self.lab: Lab = visitor.launch(hub)
+        self.lab: Lab = visitor.enter(hub)
         self.lab.kernel().run(HOME)
         self.before = self.inventory()
         assert len(self.before) == 25
@@ -83,7 +85,7 @@ def started(hub: Hub) -> str:
 
 def test_restart_of_the_hub_ends_no_kernel(students: list[Person], hub: Hub, visit: Visit) -> None:
     visitor = visit(students[0])
-    lab = visitor.launch(hub)
+    lab = visitor.enter(hub)
     kernel = lab.kernel()
     kernel.run("answer = 6 * 7")
     before = started(hub)
@@ -110,12 +112,10 @@ def crash_container(hub: Hub) -> None:
     before = hub.container_id()
     hub.admin(f"podman kill --signal KILL {hub.container}")
     until(
-        lambda: (
-            hub.admin(f"podman container inspect --format '{{{{.Id}}}}' {hub.container}", check=False).stdout.strip()
-            not in ("", before)
-        ),
+        lambda: hub.admin(f"podman container inspect --format '{{{{.Id}}}}' {hub.container}", check=False).stdout,
         90,
         "another container has taken the place of the one that crashed",
+        lambda found: found.strip() not in ("", before),
     )
     hub.wait_healthy()
 
@@ -172,7 +172,7 @@ def test_adding_a_hub_drops_no_connection_of_another(
     students: list[Person], hub: Hub, visit: Visit, unknown_hub: Hub
 ) -> None:
     visitor = visit(students[0])
-    lab = visitor.launch(hub)
+    lab = visitor.enter(hub)
     kernel = lab.kernel()
     kernel.run("import itertools\ncount = itertools.count(1)")
     page = visitor.context.new_page()
@@ -183,7 +183,7 @@ def test_adding_a_hub_drops_no_connection_of_another(
 
     assert status() == 404
     assert apply_hub(unknown_hub).recap[unknown_hub.name].changed == 1
-    until(lambda: status() == 200, 30, "nginx serves the added hub")
+    until(status, 30, "nginx serves the added hub", lambda found: found == 200)
     assert kernel.connected(), "the reload of nginx closed a WebSocket"
     assert kernel.run("next(count)") == "1"
     lab.close_kernels()

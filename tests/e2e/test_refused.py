@@ -45,7 +45,7 @@ def test_faulty_launch_is_refused(
     visitor = visit(students[0])
     if fault == "replay":
         # there must be an earlier launch whose token can be sent again, by a browser that it did not log in
-        visit(students[0]).launch(hub)
+        visit(students[0]).enter(hub)
     refusal = visitor.launch_faulty(hub, fault)
     visitor.page.screenshot(path=screenshots / f"refused-{fault}.png")
     status, word = FAULTS[fault]
@@ -89,14 +89,14 @@ class Wiretap:
 def test_replayed_launch_is_refused_in_the_same_browser(students: list[Person], hub: Hub, visit: Visit) -> None:
     visitor = visit(students[0])
     tap = Wiretap(visitor, hub)
-    visitor.launch(hub)
+    visitor.enter(hub)
     check_page(visitor.refused(lambda: tap.post_again(visitor), hub), 400, "launch|used|state|again")
 
 
 def test_replayed_launch_is_refused_in_another_browser(students: list[Person], hub: Hub, visit: Visit) -> None:
     victim, thief = visit(students[0]), visit(students[1])
     tap = Wiretap(victim, hub)
-    victim.launch(hub)
+    victim.enter(hub)
     check_page(thief.refused(lambda: tap.post_again(thief), hub), 400, "launch|state|cookie|browser")
     assert thief.user_at(hub) is None
 
@@ -115,7 +115,7 @@ def test_replayed_launch_is_refused_even_with_the_cookies_of_its_login(
             copied.extend((part.partition("=")[0], part.partition("=")[2]) for part in header.split("; ") if part)
 
     victim.context.on("requestfinished", copy)
-    victim.launch(hub)
+    victim.enter(hub)
     assert copied, "the login sent no cookies, so nothing ties it to its browser"
     thief.context.add_cookies(
         [
@@ -139,8 +139,8 @@ def test_direct_visit_without_the_lms_says_where_to_go(path: str, hub: Hub, visi
 
 def test_a_person_s_server_is_closed_to_others(students: list[Person], hub: Hub, visit: Visit) -> None:
     owner, other, nobody = visit(students[0]), visit(students[1]), visit()
-    lab = owner.launch(hub)
-    other.launch(hub)
+    lab = owner.enter(hub)
+    other.enter(hub)
     answer = other.page.goto(lab.base + "lab")
     assert answer is not None
     assert answer.status == 403

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from facts import ROOT, Demo, Machine, until
+from facts import ROOT, Demo, Machine
 from replace_image import PODMAN, RECORDS, check_move, definitions, derive, record_of, share_store
 
 import playbook
 from demo import certify
+from testbed.waiting import until
 
 INVENTORY = ROOT / "inventories/demo"
 FOLDER = "/root/registry"

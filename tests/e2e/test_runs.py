@@ -8,12 +8,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from facts import Demo, Hub, Machine, until
+from facts import Demo, Hub, Machine
 from passlib.hash import sha512_crypt
 from replace_image import PODMAN, RECORDS, share_store
 
 import killed
 import playbook
+from testbed.waiting import until
 
 pytestmark = pytest.mark.usefixtures("demo")
 INVENTORY = playbook.ROOT / "inventories/demo"
@@ -187,7 +188,7 @@ def test_a_port_that_somebody_else_holds_is_refused_before_any_change(machine: M
     other_port.write_text("hubs: {hosts: {sandbox: {hub_port: 8199}}}\n")
     machine.as_root("systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 8199")
     try:
-        until(lambda: machine.as_root("ss -Hltn 'sport = :8199'").stdout, 15, "the squatter to listen")
+        until(lambda: machine.as_root("ss -Hltn 'sport = :8199'").stdout, 15, "the squatter listens")
         outcome = playbook.run("hubs", INVENTORY, "--inventory", str(other_port), "--limit", "sandbox")
     finally:
         machine.as_root("systemctl stop squatter.service")

@@ -7,7 +7,6 @@ import ipaddress
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from testbed.client import CONTROLLER, MACHINE4, Client
+from testbed.waiting import until
 
 ADDRESS = CONTROLLER
 PORT, MANAGEMENT, DNS, NAMES = 14000, 15000, 8053, 8055
@@ -81,11 +81,8 @@ class AcmeServer:
             "",
         )
         self._run("pebble", "-config", str(config), "-dnsserver", f"127.0.0.1:{DNS}")
-        deadline = time.monotonic() + 60
-        while self._curl(self.directory, check=False).returncode:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"pebble does not answer: {(self.folder / 'pebble.log').read_text()[-2000:]}")
-            time.sleep(0.1)
+        log = self.folder / "pebble.log"
+        until(lambda: self._curl(self.directory, check=False).returncode == 0, 60, "pebble answers", told=log.read_text)
 
     def stop(self) -> None:
         """End it."""

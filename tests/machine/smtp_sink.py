@@ -12,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from testbed.client import Client
+from testbed.waiting import until
 
 HOST, PORT = "10.42.0.2", 2525
 USER = "machine@example.org"
@@ -117,13 +117,11 @@ class Sink:
 
     def wait_for(self, text: str, timeout: float = 120) -> dict[str, Any]:
         """Wait for the message that contains a text."""
-        end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            for message in self.messages():
-                if text in message["text"]:
-                    return message
-            time.sleep(0.2)
-        raise AssertionError(f"no mail with {text!r} within {timeout} s; arrived: {self.messages()}")
+
+        def found() -> list[dict[str, Any]]:
+            return [message for message in self.messages() if text in message["text"]]
+
+        return until(found, timeout, f"a mail with {text!r} arrives", told=lambda: str(self.messages()))[0]
 
 
 def header(message: dict[str, Any], name: str) -> str:

@@ -12,6 +12,7 @@ from conftest import INVENTORY, Apply
 import playbook
 from testbed.client import MACHINE4, Client
 from testbed.machine import Machine
+from testbed.waiting import until
 
 TIMEOUT = 15
 """Seconds until the machine takes back what no login has confirmed; short, so that the tests are."""
@@ -139,10 +140,7 @@ def test_a_run_that_dies_locks_nobody_out(client: Client, machine: Machine) -> N
     listens = "ss --no-header -ltn 'sport = :986' | grep -q 127.0.0.1"
     begin_and_kill(machine, listens, "--tags=ssh", "--extra-vars", json.dumps(change))
     assert client.ssh("true").returncode != 0, "the change was not in force at all"
-    deadline = time.monotonic() + TIMEOUT + 30
-    while client.ssh("true").returncode:
-        assert time.monotonic() < deadline, "the machine did not take the change back in time"
-        time.sleep(1)
+    until(lambda: client.ssh("true").returncode == 0, TIMEOUT + 30, "the machine has taken the change back")
     check_as_before(client, machine, before)
     assert "was taken back" in machine.exec("journalctl", "--unit=ananke-access-restore", "--no-pager").stdout
 

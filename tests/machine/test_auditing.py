@@ -9,6 +9,7 @@ import pytest
 
 import playbook
 from testbed.machine import Machine
+from testbed.waiting import until
 
 INVENTORY = playbook.ROOT / "tests/machine/inventory"
 PACKAGED = "/usr/share/nano/man.nanorc"
@@ -38,14 +39,15 @@ def mailbox(machine: Machine) -> Iterator[None]:
 
 def mails(machine: Machine, count: int = 1) -> str:
     """Root's mailbox when that many mails have arrived."""
-    end = time.monotonic() + 120
-    while True:
-        waiting = str(machine.exec("mailq").stdout)
-        text = str(machine.exec("sh", "-c", f"cat {BOX} 2>/dev/null || true").stdout)
-        if text.count("\nSubject: ") >= count and "Mail queue is empty" in waiting:
-            return text
-        assert time.monotonic() < end, f"not {count} mails: {text[-2000:]}{waiting}"
-        time.sleep(0.2)
+
+    def box() -> tuple[str, str]:
+        waiting = machine.exec("mailq").stdout  # first: what has left the queue is in the mailbox
+        return waiting, machine.exec("sh", "-c", f"cat {BOX} 2>/dev/null || true").stdout
+
+    def arrived(found: tuple[str, str]) -> bool:
+        return "Mail queue is empty" in found[0] and found[1].count("\nSubject: ") >= count
+
+    return until(box, 120, f"{count} mails have arrived", arrived)[1]
 
 
 def test_the_unit_mails_one_report_and_a_changed_file_is_in_it(machine: Machine, accepted: None, mailbox: None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 from conftest import Apply
 from test_access import begin_and_kill, check_as_before, state
@@ -11,15 +10,13 @@ from test_access import begin_and_kill, check_as_before, state
 from testbed import machine as machines
 from testbed.client import Client
 from testbed.machine import Machine
+from testbed.waiting import until
 
 
 def boot(machine: Machine, client: Client) -> None:
     machines.reboot(machine.name)
     client.attach()
-    deadline = time.monotonic() + 120
-    while client.ssh("true").returncode:
-        assert time.monotonic() < deadline, "nobody can log in after the boot"
-        time.sleep(1)
+    until(lambda: client.ssh("true").returncode == 0, 120, "people can log in after the boot")
 
 
 def test_a_boot_ends_a_trial(client: Client, machine: Machine) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import playbook
 from testbed.client import Client
 from testbed.machine import USER as ADMIN
 from testbed.machine import Machine
+from testbed.waiting import until
 
 # what a shell, a configuration file or a parser could trip over
 PASSWORD = "p|a:ss #'\"$w %d"  # noqa: S105 - of the test
@@ -32,16 +33,8 @@ def mailbox(machine: Machine, user: str) -> str:
     return str(machine.exec("sh", "-c", f"cat /var/mail/{user} 2>/dev/null || true").stdout)
 
 
-def wait_until(ready: Callable[[], bool], otherwise: Callable[[], str], timeout: float = 120) -> None:
-    end = time.monotonic() + timeout
-    while not ready():
-        assert time.monotonic() < end, otherwise()
-        time.sleep(0.2)
-
-
 def wait_in_mailbox(machine: Machine, user: str, text: str) -> str:
-    wait_until(lambda: text in mailbox(machine, user), lambda: f"no mail with {text!r}: {mailbox(machine, user)}")
-    return mailbox(machine, user)
+    return until(lambda: mailbox(machine, user), 120, f"a mail with {text!r} arrives", lambda box: text in box)
 
 
 def queue(machine: Machine) -> str:
@@ -50,6 +43,10 @@ def queue(machine: Machine) -> str:
 
 def journal(machine: Machine) -> str:
     return str(machine.exec("journalctl", "--no-pager", "--output=cat", "--facility=mail", "--since=-5min").stdout)
+
+
+def wait_in_journal(machine: Machine, text: str) -> None:
+    until(lambda: journal(machine), 120, f"the journal has {text!r}", lambda lines: text in lines)
 
 
 class Site:
@@ -153,7 +150,8 @@ def test_cron_mails_what_a_job_prints(machine: Machine, people: None) -> None:
     job = "* * * * * root echo printed by a job\n* * * * * outsider echo printed by an outsiders job\n"
     machine.exec("sh", "-c", "cat >/etc/cron.d/test-mail", input=job)
     try:
-        wait_until(lambda: "printed by a job" in mailbox(machine, "root"), lambda: journal(machine), timeout=100)
+        wanted = "printed by a job"
+        until(lambda: wanted in mailbox(machine, "root"), 100, "the job's mail is there", told=lambda: journal(machine))
     finally:
         machine.exec("rm", "/etc/cron.d/test-mail")
 
@@ -209,14 +207,14 @@ def test_a_wrong_password_and_another_certificate_are_seen_and_cost_no_mail(
 ) -> None:
     assert site.apply(password="wrong").status == 0  # noqa: S106 - of the test
     send(machine, "root", "root", "refused at first")
-    wait_until(lambda: "refused" in sink.logins, lambda: journal(machine))
-    wait_until(lambda: "hubs@example.org" in queue(machine), lambda: journal(machine))
+    until(lambda: "refused" in sink.logins, 120, "a login is refused", told=lambda: journal(machine))
+    until(lambda: "hubs@example.org" in queue(machine), 120, "the mail is given back", told=lambda: journal(machine))
     assert "remote delivery failed: SMTP login failed" in journal(machine)
 
     before = len(sink.logins)
     assert site.apply(mail_smarthost_fingerprint="00" * 32).status == 0
     send(machine, "root", "root", "for somebody in between")
-    wait_until(lambda: "fingerprints do not match" in journal(machine), lambda: journal(machine))
+    wait_in_journal(machine, "fingerprints do not match")
     assert "admins@example.org" in queue(machine)
     assert len(sink.logins) == before, "the password went to somebody else"
 
@@ -226,7 +224,7 @@ def test_a_wrong_password_and_another_certificate_are_seen_and_cost_no_mail(
     assert arrived["recipients"] == ["hubs@example.org"]
     assert "SMTP login to 10.42.0.2 failed" in arrived["text"]
     sink.wait_for("for somebody in between")
-    wait_until(lambda: "Mail queue is empty" in queue(machine), lambda: queue(machine))
+    until(lambda: queue(machine), 120, "all mail has gone", lambda said: "Mail queue is empty" in said)
 
 
 def test_a_smarthost_without_encryption_gets_nothing(machine: Machine, site: Site, sink: Sink) -> None:
@@ -234,7 +232,7 @@ def test_a_smarthost_without_encryption_gets_nothing(machine: Machine, site: Sit
     sink.start(encrypted=False)
     try:
         send(machine, "root", "root", "not in clear")
-        wait_until(lambda: "STARTTLS not available" in journal(machine), lambda: journal(machine))
+        wait_in_journal(machine, "STARTTLS not available")
         assert not any("not in clear" in one["text"] for one in sink.messages())
         assert "admins@example.org" in queue(machine)
     finally:

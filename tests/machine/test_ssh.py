@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from conftest import INVENTORY
 import playbook
 from testbed.client import CLIENT6, HARDENED, MACHINE6, Client
 from testbed.machine import Machine, key_pair
+from testbed.waiting import until
 
 REFUSED = 255
 """Status of an ssh client that got no session."""
@@ -94,17 +94,17 @@ def test_nobody_answers_on_the_former_port(client: Client) -> None:
 def test_three_failures_ban_for_a_time(client: Client, machine: Machine) -> None:
     source = client.address()
 
-    def banned() -> bool:
-        return source in machine.exec("fail2ban-client", "get", "sshd", "banip").stdout
-
     for _attempt in range(3):
         assert client.ssh("true", password=WRONG, source=source).returncode == REFUSED
         # sshd itself makes who fails wait, too, on Debian 13; this is about fail2ban
         machine.exec("sh", "-c", "systemctl restart ssh.service && systemctl reset-failed ssh.service")
-    deadline = time.monotonic() + 90
-    while not banned():
-        assert time.monotonic() < deadline, machine.exec("fail2ban-client", "status", "sshd").stdout
-        time.sleep(0.5)
+    until(
+        lambda: machine.exec("fail2ban-client", "get", "sshd", "banip").stdout,
+        90,
+        "the address is banned",
+        lambda banned: source in banned,
+        told=lambda: machine.exec("fail2ban-client", "status", "sshd").stdout,
+    )
     refused = client.ssh("true", source=source)
     assert refused.returncode == REFUSED
     assert "Permission denied" not in refused.stderr, "sshd was asked, although the address is banned"

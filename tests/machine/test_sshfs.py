@@ -19,6 +19,7 @@ from testbed.client import HARDENED, MACHINE4, Client
 from testbed.common import REPOSITORY
 from testbed.machine import Machine, key_pair
 from testbed.remote import PORT, USER, Remote
+from testbed.waiting import until
 
 NAME = "courier"
 HOME = f"/home/{NAME}"
@@ -219,10 +220,8 @@ def test_a_mount_of_what_lies_outside_shows_nothing(courier: Courier) -> None:
 def test_what_was_transferred_is_in_the_journal(courier: Courier) -> None:
     courier.sftp("mkdir parcels", "rmdir parcels")
     show = ("journalctl", "--since=-2min", "--identifier=sftp-server", "--output=cat")
-    deadline = time.monotonic() + 60
-    while f'mkdir name "{HOME}/parcels"' not in (lines := courier.machine.exec(*show).stdout):
-        assert time.monotonic() < deadline, lines
-        time.sleep(0.5)
+    line = f'mkdir name "{HOME}/parcels"'
+    until(lambda: courier.machine.exec(*show).stdout, 60, "the journal has the transfer", lambda lines: line in lines)
 
 
 SET = f"{data_sets.FOLDER}/corpus"
@@ -318,10 +317,7 @@ def test_a_data_set_comes_back_with_its_machine(hub: Hub, remote: Remote) -> Non
     assert "datum" not in hub.sees(*READ)
     assert time.monotonic() - began < 60
     remote.start()
-    deadline = time.monotonic() + 60
-    while hub.sees(*READ) != "datum\n":
-        assert time.monotonic() < deadline
-        time.sleep(1)
+    until(lambda: hub.sees(*READ), 60, "the data set is back", lambda seen: seen == "datum\n")
 
 
 def test_another_machine_in_its_place_is_refused(hub: Hub, remote: Remote, apply: Apply, other_key: str) -> None:

@@ -7,6 +7,7 @@ from testbed.machine import Machine
 
 LEVELS = {
     "ananke-access-restore": 3.8,
+    "ananke-backup@test_instance": 6.4,
     "ananke-certificates": 4.1,
     "ananke-quotas": 2.1,
     "ananke-report": 6.4,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.client import MACHINE4, Client
+from testbed.waiting import until
 
 HOST = "hubs.example.org"
 
@@ -64,11 +64,7 @@ class Visitor:
 
     def other_serial(self, *former: str, timeout: float = 120) -> str:
         """That of another certificate, once it is served: former processes of nginx answer for a moment after a reload."""
-        end = time.monotonic() + timeout
-        while (found := self.serial()) in former:
-            assert time.monotonic() < end, f"the former certificate {found} was still served after {timeout} s"
-            time.sleep(0.2)
-        return found
+        return until(self.serial, timeout, "another certificate is served", lambda found: found not in former)
 
     def serial(self, trust: bool = True) -> str:
         """The serial number of the certificate that is served; its chain leads to the authority, unless that does not matter."""

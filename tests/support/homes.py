@@ -11,7 +11,7 @@ import playbook
 
 NAME = "homer"
 IMAGE = f"/var/lib/ananke/homes/{NAME}.img"
-# One that writes as fast as the disk does: it is stopped with its account, like a hub, and comes back with it.
+# One that writes all the time: it is stopped with its account, like a hub, and comes back with it.
 WRITER = """
 import hashlib, os, time
 os.makedirs("load", exist_ok=True)
@@ -26,7 +26,7 @@ with open("sums", "a") as sums:
         sums.write(f"{hashlib.sha256(data).hexdigest()}  load/{number}\\n")
         sums.flush()
         os.fsync(sums.fileno())
-        time.sleep(0.02)
+        time.sleep(0.1)
 """
 SERVICE = """
 [Service]

@@ -13,20 +13,29 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from typing import IO
 
 import playbook
 
 
-def kill_one(moment: float, name: str = "site", *more: str) -> int | None:
-    """Start a run of a playbook and kill it after ``moment`` seconds; returns its status when it ended before, None when it was killed."""
+def kill_one(moment: float, name: str = "site", *more: str, log: IO[str] | int = subprocess.DEVNULL) -> int | None:
+    """Start a run of a playbook and kill it after ``moment`` seconds; returns its status when it ended before, None when it was killed.
+
+    Args:
+        moment: Seconds until it is killed.
+        name: The playbook.
+        more: Further arguments of ``ansible-playbook``.
+        log: Gets what the run says.
+    """
     process = subprocess.Popen(
         playbook.arguments(name, playbook.ROOT / "inventories/demo", *more),
         cwd=playbook.ROOT,
         env=playbook.environment(),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
@@ -47,13 +56,15 @@ def main() -> None:
     chance = random.Random(options.seed)  # noqa: S311  (moments, no secrets)
     for number in range(1, options.times + 1):
         moment = chance.uniform(2, 12 + 6 * number)
-        status = kill_one(moment)
-        print(f"run {number}: {f'killed after {moment:.1f} s' if status is None else f'ended by itself with {status}'}")
-        sys.stdout.flush()
-        if status:
-            sys.exit(
-                f"run {number} failed by itself; see what it says: ansible-playbook -i inventories/demo playbooks/site.yml"
+        with tempfile.TemporaryFile("w+") as log:
+            status = kill_one(moment, log=log)
+            print(
+                f"run {number}: {f'killed after {moment:.1f} s' if status is None else f'ended by itself with {status}'}"
             )
+            sys.stdout.flush()
+            if status:
+                log.seek(0)
+                sys.exit(f"run {number} failed by itself, and said:\n{log.read()}")
 
 
 if __name__ == "__main__":

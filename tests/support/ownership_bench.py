@@ -42,14 +42,12 @@ def ours(home: Path) -> None:
         "users": [home.name],
         "state": "consistent",
         "unit": "none-{user}.service",
+        "processes": 0,
+        "check": False,
     }
-    work = {
-        "name": "user_ownership",
-        "source": inside.source(user_ownership),
-        "parameters": {**parameters, "processes": 0, "check": False},
-    }
+    work = inside.work(user_ownership, parameters)
     command = [sys.executable, "-I", "-c", inside.BOOT]
-    done = subprocess.run(command, input=json.dumps(work), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input=work, capture_output=True, text=True, check=True)
     result = json.loads(done.stdout)
     assert "failure" not in result, result
 

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from ananke_hub.paths import Paths
+from testbed.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE_PARENT = REPOSITORY / "roles/hub_image/files"
@@ -38,8 +41,12 @@ _DESCRIPTION: dict[str, Any] = {
     "base_url": "/math101/",
     "public_url": "https://hubs.example.org/math101/",
     "log_level": "INFO",
+    "time_zone": "Europe/Berlin",
+    "forget": False,
     "admins": ["uteacher1"],
     "users": [],
+    "groups": {},
+    "rooms": [],
     "servers": {
         "memory": 1073741824,
         "swap": 0,
@@ -74,6 +81,9 @@ def make_root(root: Path, hub: dict[str, Any]) -> Paths:
     paths.config_d.mkdir(parents=True)
     paths.description.parent.mkdir(parents=True)
     paths.description.write_text(json.dumps(hub))
+    for zone in ("Europe/Berlin", "UTC"):
+        (paths.zones / zone).parent.mkdir(parents=True, exist_ok=True)
+        (paths.zones / zone).write_bytes(b"TZif")
     for file in NUMBERED.glob("*.py"):
         shutil.copy(file, paths.config_d)
     shutil.copy(ROOTFS / "opt/conda/envs/jhub/etc/jupyterhub/jupyterhub_config.py", paths.config)
@@ -271,16 +281,19 @@ class Hub:
                 command, env=environment(self.root), cwd=self.paths.data, stdout=log, stderr=log, umask=0o077
             )
         self.processes.append(self.hub)
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
+
+        def health() -> int:
             assert self.hub.poll() is None, self.log.read_text()[-3000:]
-            try:
-                if requests.get(f"{self.origin}{self.base}hub/health", timeout=5).status_code == 200:
-                    return
-            except requests.ConnectionError:
-                pass
-            time.sleep(0.2)
-        raise AssertionError("the hub is not healthy after 60 s: " + self.log.read_text()[-3000:])
+            return requests.get(f"{self.origin}{self.base}hub/health", timeout=5).status_code
+
+        until(
+            health,
+            60,
+            "the hub is healthy",
+            lambda status: status == 200,
+            passing=requests.ConnectionError,
+            told=lambda: self.log.read_text()[-3000:],
+        )
 
     def stop_hub(self) -> None:
         self.hub.send_signal(signal.SIGTERM)
@@ -320,3 +333,15 @@ class Hub:
     def launch(self, browser: Browser, who: str = "1234", /, **changes: Any) -> requests.Response:
         asked = self.begin(browser)
         return self.end(browser, asked["state"], self.lms.sign(self.lms.claims(asked["nonce"], who, **changes)))
+
+
+@contextmanager
+def running(folder: Path, lms: Lms, described: dict[str, Any]) -> Iterator[Hub]:
+    """A hub and its proxy, with this description."""
+    hub = Hub(folder, lms, described)
+    try:
+        hub.start_proxy()
+        hub.start_hub()
+        yield hub
+    finally:
+        hub.close()

@@ -129,8 +129,9 @@ def write_inventory(folder: Path, hubs: dict[str, dict[str, Any]], ssh: Path, re
 
 
 def controller_play() -> dict[str, Any]:
-    """Preflight's first play without the tasks that look at machines."""
-    play: dict[str, Any] = load(ROOT / "playbooks" / "preflight.yml")[0]
+    """Preflight's play of hubs without the tasks that look at machines."""
+    plays = load(ROOT / "playbooks" / "preflight.yml")
+    play: dict[str, Any] = next(play for play in plays if play["name"].startswith("Refuse bad hubs"))
     tasks = [task for task in play["tasks"] if "ananke.jupyterhub.hub_description" in task]
     assert play["tasks"][: len(tasks)] == tasks, "hubs are validated before anything else"
     return {**play, "tasks": tasks}

@@ -62,6 +62,8 @@ class Life:
         self.home.mkdir(parents=True)
         self.running: int | None = None
         self.thief: int | None = None
+        self.user: int | None = None
+        """Who had the home last, before our module did anything."""
         self.files = 0
         self.luck = random.Random(7)  # noqa: S311 - a game
         give(self.home, self.other(None))
@@ -131,6 +133,8 @@ class Life:
         """Let the module work; it is killed before it changes file number ``cut``. Returns whether it came to its end."""
         found = {NAME: (self.running, self.running)} if self.running is not None else {}
         left = cut
+        if not self.handed_over:
+            self.user = self.home.stat().st_uid
 
         def chown(*args: Any, **options: Any) -> None:
             nonlocal left
@@ -159,11 +163,12 @@ class Life:
         assert done == (self.running is None)
         if done:
             assert owners(self.home) == {(self.folder.stat().st_uid, self.folder.stat().st_gid)}
-            assert self.mark() is not None
+            assert self.mark() == f"admin:{self.user}:{self.user}:done"
 
     def restored(self) -> None:
         if self._act("restored"):
             self.check()
+            assert self.home.stat().st_uid == (self.user if self.running is None else self.running)
             assert self.home.stat().st_uid in user_ownership.DYNAMIC
             assert self.mark() is None
 

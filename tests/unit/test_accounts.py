@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -159,6 +160,17 @@ def test_listeners_are_read_from_the_kernels_table() -> None:
         "   1: 0100007F:1FA6 0100007F:0050 01 00000000:00000000 00:00000000 00000000  1002        0 1 1 0 100 0 0 10 0\n"
     )
     assert sockets.parse(table) == {8101: 1001}
+
+
+def test_who_begins_to_listen_anew_has_another_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        before = sockets.inodes([port])
+        assert len(before) == 1
+        assert sockets.inodes([port]) == before
+    assert sockets.inodes([port]) == set()
+    with socket.create_server(("127.0.0.1", port)):
+        assert len(sockets.inodes([port]) - before) == 1
 
 
 def test_a_taken_port_names_hub_key_value_and_remedy() -> None:

@@ -265,6 +265,24 @@ def test_init_as_a_program(tmp_path: Path) -> None:
     assert "/math101/hub/home" in (paths.proxy_pages / "503.html").read_text()
 
 
+def test_the_time_zone_is_set_and_changed(root: Path) -> None:
+    paths = make_root(root, description())
+    paths.local_time.parent.mkdir(exist_ok=True)
+    paths.local_time.symlink_to(paths.zones / "UTC")
+    for zone in ("Europe/Berlin", "UTC", "UTC"):
+        init.set_time_zone(paths, zone)
+        assert paths.local_time.readlink() == paths.zones / zone
+        assert (root / "etc/timezone").read_text() == f"{zone}\n"
+
+
+def test_a_time_zone_that_the_image_lacks_is_refused_before_the_start(tmp_path: Path) -> None:
+    make_root(tmp_path, description(time_zone="US/Eastern"))
+    for module in ("ananke_hub.check", "ananke_hub.init"):
+        done = run_module(module, tmp_path)
+        assert done.returncode == 1
+        assert "time_zone: this hub's image knows no US/Eastern: set hub_time_zone to" in done.stderr
+
+
 PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
@@ -351,12 +369,15 @@ def test_no_target_leads_out_of_the_hub(target: str) -> None:
 
 def test_units_are_good() -> None:
     units = sorted((ROOTFS / "etc/systemd/system").glob("*.service"))
-    assert [unit.name for unit in units] == ["ananke-init.service", "jupyterhub-proxy.service", "jupyterhub.service"]
-    for unit in units:
+    names = ["ananke-forget@.service", "ananke-init.service", "jupyterhub-proxy.service", "jupyterhub.service"]
+    assert [unit.name for unit in units] == names
+    for unit in units[1:]:
         assert (unit.parent / "multi-user.target.wants" / unit.name).readlink() == Path("..") / unit.name
 
 
-@pytest.mark.parametrize("script", ["usr/local/lib/ananke/passwd-entry", "etc/profile.d/ananke.sh"])
+@pytest.mark.parametrize(
+    "script", ["usr/local/lib/ananke/passwd-entry", "etc/profile.d/ananke.sh", "usr/local/lib/ananke/activated"]
+)
 def test_shell_scripts_parse(script: str) -> None:
     subprocess.run(["sh", "-n", str(ROOTFS / script)], check=True)
 

@@ -14,6 +14,23 @@ from hypothesis import strategies as st
 
 from ananke_hub import description as d
 
+ROOM: dict[str, Any] = {"name": "a", "title": "A", "public": False, "users": ["u1"], "groups": []}
+BAD_ROOM: list[tuple[str, Any]] = [
+    ("name", "A"),
+    ("name", "a-"),
+    ("name", "-a"),
+    ("name", "a" * 27),
+    ("name", "a/b"),
+    ("title", ""),
+    ("title", "a\nb"),
+    ("public", 1),
+    ("users", "u1"),
+    ("users", ["room-b"]),
+    ("groups", ["b"]),
+    ("groups", ["B"]),
+    ("members", []),
+]
+
 
 def test_a_good_description() -> None:
     hub = d.parse(description())
@@ -21,6 +38,12 @@ def test_a_good_description() -> None:
     assert hub.servers.cpus == 2.0
     assert hub.lti is not None
     assert hub.lti.client_ids == ("client-1",)
+
+
+def test_rooms() -> None:
+    hub = d.parse(description(groups={"team": ["u2"]}, rooms=[{**ROOM, "name": "a" * 26, "groups": ["team"]}]))
+    assert hub.groups == {"team": ("u2",)}
+    assert hub.rooms == (d.Room("a" * 26, "A", False, ("u1",), ("team",)),)
 
 
 def test_no_limits_and_no_lms() -> None:
@@ -63,6 +86,17 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("admins", ["a", "a"]),
         ("users", [1]),
         ("users", None),
+        ("admins", ["room-a"]),
+        ("groups", []),
+        ("groups", {"a": "u1"}),
+        ("groups", {"a": ["u1", "u1"]}),
+        ("groups", {"a": ["room-b"]}),
+        ("groups", {"A": []}),
+        ("rooms", {}),
+        ("rooms", ["a"]),
+        ("rooms", [{"name": "a"}]),
+        *(("rooms", [{**ROOM, key: value}]) for key, value in BAD_ROOM),
+        ("rooms", [ROOM, {**ROOM, "title": "B"}]),
         ("servers", []),
         ("servers.memory", "1G"),
         ("servers.memory", 0),
@@ -99,6 +133,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("lti.username_prefix", ""),
         ("lti.username_prefix", "1"),
         ("lti.username_prefix", "averylongprefix"),
+        ("lti.username_prefix", "roo"),
+        ("lti.username_prefix", "room-"),
     ],
 )
 def test_bad_values_are_named(key: str, value: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ananke_hub_support import Hub, Lms, description
+from ananke_hub_support import Hub, Lms, description, running
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 
@@ -25,13 +25,8 @@ def lms() -> Iterator[Lms]:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory, lms: Lms) -> Iterator[Hub]:
-    running = Hub(tmp_path_factory.mktemp("hub"), lms, description())
-    try:
-        running.start_proxy()
-        running.start_hub()
-        yield running
-    finally:
-        running.close()
+    with running(tmp_path_factory.mktemp("hub"), lms, description()) as hub:
+        yield hub
 
 
 def logged_in_as(hub: Hub, browser: Any) -> str | None:

@@ -63,6 +63,15 @@ def test_a_running_server_is_kept(folder: Path, state: Path) -> None:
         server.serve(folder, "127.0.0.1", 0, state)
 
 
+def test_two_who_start_it_at_once_share_it(folder: Path, state: Path) -> None:
+    with socket.socket() as found:  # as two scenarios do: both know the port
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    with ThreadPoolExecutor(4) as pool:
+        urls = set(pool.map(lambda _: server.start(folder, "127.0.0.1", port, state), range(4)))
+    assert urls == {f"http://127.0.0.1:{port}"}
+
+
 def test_a_taken_port_is_said(folder: Path, state: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import conda_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
+
+from testbed.waiting import until
 
 Package = conda_environments.Package
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root; the hubs of the tests do it, too")
@@ -282,10 +283,7 @@ def test_everybody_else_sees_the_old_environment_until_the_new_one_is_complete(d
 
 
 def wait_for(path: Path, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists() or not path.read_text():
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.005)
+    until(lambda: path.exists() and path.read_text(), seconds, f"{path} is written")
 
 
 @as_root

@@ -71,12 +71,14 @@ def test_smallest_hub() -> None:
         "container_admin": "math101",
         "port": 8101,
         "image": "standard",
+        "features": [],
         "limits": {"memory": None, "cpus": None, "pids": 16384},
         "devices": [],
         "volumes": [],
         "extra_hosts": {},
         "ca_certificates": {},
         "health_timeout": 180,
+        "forget_homes": False,
     }
     assert result["description"] == {
         "version": 1,
@@ -84,8 +86,12 @@ def test_smallest_hub() -> None:
         "base_url": "/math101/",
         "public_url": "https://hubs.example.org:8443/math101/",
         "log_level": "INFO",
+        "time_zone": None,
+        "forget": False,
         "admins": [],
         "users": [],
+        "groups": {},
+        "rooms": [],
         "servers": {
             "memory": 2 * 2**30,
             "swap": 0,
@@ -115,6 +121,18 @@ def test_smallest_hub() -> None:
         ({"hub_user_cpus": 2}, ("description", "servers", "cpus"), 2.0),
         ({"hub_user_cpus": "0.5"}, ("description", "servers", "cpus"), 0.5),
         ({"hub_admins": ["u2", "u1", "u2"]}, ("description", "admins"), ["u1", "u2"]),
+        ({"hub_groups": {"b": [], "a": ["u2", "u1", "u2"]}}, ("description", "groups"), {"a": ["u1", "u2"], "b": []}),
+        (
+            {
+                "hub_features": ["rtc"],
+                "hub_rooms": [{"name": "b", "public": True}, {"name": "a", "title": "Ä & B", "users": ["u2", "u1"]}],
+            },
+            ("description", "rooms"),
+            [
+                {"name": "a", "title": "Ä & B", "public": False, "users": ["u1", "u2"], "groups": []},
+                {"name": "b", "title": "b", "public": True, "users": [], "groups": []},
+            ],
+        ),
         ({"hub_environment": {"N": 4, "A": "b c"}}, ("description", "servers", "environment"), {"A": "b c", "N": "4"}),
         ({"hub_devices": ["nvidia.com/gpu=all", "/dev/kvm"]}, ("hub", "devices"), ["/dev/kvm", "nvidia.com/gpu=all"]),
         (
@@ -232,6 +250,21 @@ def test_sheet_of_a_hub_without_lms_asks_for_its_values() -> None:
     result, _problems = run("math101", {"hub_machine": "m1", "hub_port": 8101})
     assert result is not None
     assert "Please send back" in result["lms_sheet"]
+
+
+def test_sheet_has_the_links() -> None:
+    plain = {"title": "Übung 1", "repository": "https://git.example.org/a/math101.git"}
+    full = {**plain, "title": "Data", "branch": "wi/26", "folder": "data", "path": "a b/c&d.ipynb"}
+    lines = described(hub_links=[plain, full])["lms_sheet"].splitlines()
+    base = "    https://hubs.example.org:8443/math101/hub/user-redirect/git-pull?repo=https%3A%2F%2Fgit.example.org%2Fa%2Fmath101.git"
+    assert lines[lines.index("  Übung 1") + 1] == f"{base}&targetpath=math101&urlpath=lab%2Ftree%2Fmath101"
+    address = lines[lines.index("  Data") + 1]
+    assert address == f"{base}&branch=wi%2F26&targetpath=data&urlpath=lab%2Ftree%2Fdata%2Fa%2520b%2Fc%2526d.ipynb"
+
+
+def test_only_the_hub_that_is_named_may_begin_to_forget() -> None:
+    assert described(hub_forget=True, hub_forget_homes="math101")["hub"]["forget_homes"]
+    assert not described(hub_forget=True, hub_forget_homes="physics")["hub"]["forget_homes"]
 
 
 # ---------------------------------------------------------------- bad hubs
@@ -409,3 +442,12 @@ def test_what_comes_from_a_vault_is_not_shown() -> None:
     (problem,) = misplaced("hub", variables, ("podman_store",), list)
     assert str(problem).startswith('hub: podman_store = {"a": ["(from a vault)"]}: it is a setting of machines')
     assert "Set it for its machine" in str(problem)
+
+
+@pytest.mark.parametrize(("source", "features"), [({"features": ["lsp"]}, ["lsp"]), ({"source": "pull"}, None)])
+def test_features_are_known_of_images_that_are_built(source: dict[str, Any], features: list[str] | None) -> None:
+    machine = {**MACHINE, "hub_image_definitions": [{"name": "standard", **source}]}
+    result, problems = run("math101", good("math101"), machine=machine)
+    assert problems == []
+    assert result is not None
+    assert result["hub"]["features"] == features

@@ -62,6 +62,37 @@ def controller(tmp_path: Path) -> Controller:
     return Controller(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["", "not: [an inventory", "all:\n  hosts:\n    elsewhere:\n", "hubs:\n"])
+def test_an_inventory_without_machines_and_hubs_is_no_success(controller: Controller, content: str) -> None:
+    inventory = controller.folder / "inventory.yml"
+    inventory.write_text(content)
+    done = controller.preflight(inventory)
+    assert done.returncode != 0
+    assert "no machine and no hub" in done.stdout + done.stderr
+    assert "machines and hubs" in done.stdout + done.stderr
+
+
+def test_ways_to_hosts_may_be_templates_of_an_inventory(controller: Controller) -> None:
+    """Ansible's own localhost has the variables of group all, and no inventory_dir."""
+    inventory = controller.inventory({"good": good("good", 9999)})
+    everywhere = controller.folder / "group_vars" / "all.yml"
+    everywhere.parent.mkdir()
+    everywhere.write_text("ansible_port: \"{{ lookup('file', inventory_dir ~ '/port') }}\"\n")
+    (controller.folder / "port").write_text("2222")
+    done = controller.preflight(inventory, "--extra-vars=ananke_hubs_group=nobody")
+    assert "inventory_dir" not in done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_fleet_with_a_mistake_is_no_success(controller: Controller) -> None:
+    inventory = controller.folder / "university.fleet.yml"
+    inventory.write_text("plugin: ananke.jupyterhub.fleet\nmachines: {north: {}}\nhubs: {math101: {machine: nroth}}\n")
+    done = controller.preflight(inventory)
+    assert done.returncode != 0
+    assert "did you mean north?" in done.stdout + done.stderr
+    assert "no machine and no hub" in done.stdout + done.stderr
+
+
 def test_all_bad_hubs_at_once(controller: Controller) -> None:
     alone, together = bad_hubs(), hubs_together()
     hubs = {host: inventory_variables(host, case, 10000 + number) for number, (host, case) in enumerate(alone.items())}

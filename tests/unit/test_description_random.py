@@ -66,9 +66,12 @@ def check(host: str, variables: dict[str, Any]) -> None:
         assert ".." not in (volume["source"] + "/" + volume["target"]).split("/")
     assert all(re.fullmatch(r"[A-Za-z0-9._:/=@+-]+", device) for device in hub["devices"])
     assert 1024 <= hub["port"] <= 65535
-    assert result["lms_sheet"].isascii()
-    assert "\x1b" not in result["lms_sheet"]
-    parse(json.loads(json.dumps(result["description"])))  # what the hub itself demands
+    assert all(line.isprintable() for line in result["lms_sheet"].splitlines())
+    described = {
+        **result["description"],
+        "time_zone": result["description"]["time_zone"] or "UTC",
+    }  # else its machine's
+    parse(json.loads(json.dumps(described)))  # what the hub itself demands
 
 
 @settings(max_examples=200, deadline=None)

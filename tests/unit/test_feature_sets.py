@@ -49,14 +49,26 @@ else:
     for line in open(sys.argv[sys.argv.index("--requirement") + 1]):
         name, version = re.match("([a-z-]+)==([0-9.]+)", line).groups()
         install(name, version)
-        if order == "kill":
-            os.kill(os.getppid(), signal.SIGKILL)
         if order:
             (site / "half").mkdir()
             (site / "half" / "done.py").write_text("")
             for folder in prefix.glob("mounted"):
                 (folder / "meanwhile").write_text("by somebody else")
+            if order == "kill":  # last, as whoever waits goes on at once
+                os.kill(os.getppid(), signal.SIGKILL)
             sys.exit(order)
+"""
+# Makes an environment with a Python like the others', and a package of conda's; the file `conda` says what shall go wrong.
+CONDA = """#!/bin/sh
+prefix=$5
+root=$(dirname "$0")/../../..
+echo "$CONDA_PKGS_DIRS" "$@" >>"$root/conda.log"
+site=$prefix/lib/python3.13/site-packages
+mkdir -p "$prefix/bin" "$prefix/conda-meta" "$site/pip" "$site/pip-1.dist-info"
+echo pip-1.dist-info/RECORD,, >"$site/pip-1.dist-info/RECORD"
+cp -p "$root/opt/conda/envs/jhub/bin/python" "$prefix/bin/python"
+[ ! -s "$root/conda" ] || { cat "$root/conda" >&2; exit 1; }
+echo '==> now <==' >"$prefix/conda-meta/history"
 """
 # Checks are shell scripts here: they start at once.
 PYTHON = '#!/bin/sh\n[ "$1" = -m ] || exec sh "$1"\n'
@@ -75,8 +87,10 @@ class Hub:
             (self.prefix(name) / "bin/python").write_text(PYTHON)
             (self.prefix(name) / "bin/python").chmod(0o755)
             (self.prefix(name) / "lib/python3.13/site-packages/old/__init__.py").write_text("")
-        (self.prefix("jhub") / "bin/uv").write_text(UV)
-        (self.prefix("jhub") / "bin/uv").chmod(0o755)
+        (root / "opt/conda/bin").mkdir()
+        for path, text in ((self.prefix("jhub") / "bin/uv", UV), (root / "opt/conda/bin/conda", CONDA)):
+            path.write_text(text)
+            path.chmod(0o755)
 
     def prefix(self, environment: str) -> Path:
         return self.root / "opt/conda/envs" / environment
@@ -88,8 +102,8 @@ class Hub:
     def uv(self, order: str) -> None:
         (self.root / "uv").write_text(order)
 
-    def log(self) -> list[str]:
-        path = self.root / "uv.log"
+    def log(self, program: str = "uv") -> list[str]:
+        path = self.root / f"{program}.log"
         return path.read_text().splitlines() if path.exists() else []
 
     def parameters(self, features: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -138,8 +152,13 @@ def feature(
         name: {
             "title": name.upper(),
             "applies": applies,
-            "main": [environment.removesuffix("-only"), lock.split("=")[0]],
-            "packages": {environment: f"# locked\n{locked}"},
+            "environment": {},
+            "variants": {
+                "": {
+                    "main": [environment.removesuffix("-only"), lock.split("=")[0]],
+                    "packages": {environment: f"# locked\n{locked}"},
+                }
+            },
             "files": {SETTINGS.format(name): {"content": text, "executable": False}},
             "check": check,
         }
@@ -153,7 +172,7 @@ MYST = feature("myst", "myst==1 shared==1 old==1", applies="reload")
 def test_a_feature_is_added_once(hub: Hub) -> None:
     result = hub.run(LSP)
     assert (result["changed"], result["added"], result["applies"]) == (True, ["lsp"], "server")
-    assert result["features"] == [{"name": "lsp", "title": "LSP", "version": "1"}]
+    assert result["features"] == [{"name": "lsp", "title": "LSP", "variant": "", "version": "1", "report": {}}]
     assert result["diff"] == {"before": "", "after": "lsp\n"}
     assert hub.packages() == {"old": "1", "lsp": "1", "shared": "1"}
     assert hub.packages("python3") == {"old": "1"}

@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "roles" / "hub_image" / "files" / "locks"
 PYTHONS = ((3, 11), (3, 12), (3, 13), (3, 14))
 LOCKS = sorted(features.FOLDER.glob("*/*.txt"))
+OWN = sorted(features.FOLDER.glob("*/environment*.txt"))
 NAMES = features.names()
+WISHES = [wish for name in NAMES for wish in [f"{name}:{one}" for one in features.variants(name)] or [name]]
 
 
 @pytest.fixture
@@ -29,20 +31,22 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_features_are_there() -> None:
-    assert NAMES == ["base_packages", "jupyterfs", "lsp", "myst", "rtc", "scheduler"]
+    assert NAMES == ["base_packages", "jupyterfs", "lsp", "myst", "rtc", "scheduler", "tensorflow"]
     folders = [path.name for path in features.FOLDER.iterdir() if path.is_dir() and not path.name.startswith("__")]
     assert sorted(folders) == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_feature_is_complete(name: str) -> None:
-    one = features.load(name)
+@pytest.mark.parametrize("wish", WISHES)
+def test_a_feature_is_complete(wish: str) -> None:
+    one = features.load(wish)
     assert one.title
     assert one.description
     assert one.packages
     compile(one.check, "check.py", "exec")
     environment, package = one.main
-    for python in PYTHONS:
+    assert (environment == one.environment.get("name")) == bool(one.environment)
+    own = tuple(int(part) for part in one.environment.get("python", "0").split("."))
+    for python in [own] if one.environment else PYTHONS:
         pinned = hub_feature_sets.pins(one.packages[environment], python)
         assert len(pinned[hub_feature_sets.normalised(package)]) == 1
     for path, file in one.files.items():
@@ -55,7 +59,39 @@ def test_a_feature_is_complete(name: str) -> None:
 
 def test_locks_have_their_sources_and_nothing_else_is_locked() -> None:
     assert {path.with_suffix(".in") for path in LOCKS} == set(features.FOLDER.glob("*/*.in"))
-    assert {path.stem for path in LOCKS} <= set(features.LOCKS)
+    assert {path.stem for path in LOCKS if path not in OWN} <= set(features.LOCKS)
+
+
+def test_environments_of_features_are_their_own() -> None:
+    """Each has another name than all others, and a kernel of that name which activates it."""
+    brought = features.environments(NAMES)
+    assert sorted(brought.values()) == sorted({path.parent.name for path in OWN})
+    assert not {"base", "jhub", "python3"} & brought.keys()
+    for environment, name in brought.items():
+        found = features.load(features.for_devices([name])[0]).files
+        kernel = json.loads(found[f"/opt/conda/envs/jhub/share/jupyter/kernels/{environment}/kernel.json"]["content"])
+        assert kernel == json.loads(images.kernel_spec(environment, kernel["display_name"]))
+
+
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.name)
+def test_own_environments_can_run_kernels(path: Path) -> None:
+    python = tuple(
+        int(part)
+        for part in features.load(features.for_devices([path.parent.name])[0]).environment["python"].split(".")
+    )
+    assert {"ipykernel", "ipywidgets"} <= hub_feature_sets.pins(path.read_text(), python).keys()
+
+
+def test_only_the_variant_for_gpus_has_cuda() -> None:
+    cpu, gpu = (
+        hub_feature_sets.pins(features.load(f"tensorflow:{one}").packages["tensorflow"], (3, 13))
+        for one in ("cpu", "gpu")
+    )
+    assert not [package for package in cpu if package.startswith("nvidia")]
+    assert {"nvidia-cudnn-cu12", "nvidia-cuda-runtime-cu12"} <= gpu.keys()
+    both = cpu.keys() & gpu.keys()
+    assert {package: cpu[package] for package in both} == {package: gpu[package] for package in both}
+    assert cpu["tensorflow-cpu"] == gpu["tensorflow"]
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -67,7 +103,10 @@ def test_locks_have_hashes_and_no_addresses(path: Path) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("environment", ["jhub", "python3"])
 def test_a_package_has_one_version_everywhere(environment: str, python: tuple[int, int]) -> None:
-    paths = [BASE / f"{environment}.txt", *(path for path in LOCKS if hub_feature_sets.LOCKS[path.stem] == environment)]
+    paths = [
+        BASE / f"{environment}.txt",
+        *(path for path in LOCKS if hub_feature_sets.LOCKS.get(path.stem) == environment),
+    ]
     found: dict[str, set[str]] = {}
     for path in paths:
         for package, versions in hub_feature_sets.pins(path.read_text(), python).items():
@@ -81,6 +120,28 @@ def test_both_halves_of_a_library_have_one_version(python: tuple[int, int]) -> N
     halves, whole = (hub_feature_sets.pins((folder / f"{n}.txt").read_text(), python) for n in ("jhub-only", "python3"))
     assert halves
     assert {package: whole.get(package) for package in halves} == halves
+
+
+def test_the_hub_chooses_the_variant_where_none_is_named() -> None:
+    """What an older record of the other variant says is no longer what is wanted, and so it is updated."""
+    open_, gpu = (features.parameters([wish])["features"]["tensorflow"] for wish in ("tensorflow", "tensorflow:gpu"))
+    chosen = hub_feature_sets.chosen
+    assert [chosen(open_, gpus)["variant"] for gpus in (True, False)] == ["gpu", "cpu"]
+    assert [chosen(gpu, gpus)["variant"] for gpus in (True, False)] == ["gpu", "gpu"]
+    assert len({hub_feature_sets.digest(chosen(open_, gpus)) for gpus in (True, False)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "reported"),
+    [
+        ("", {}),
+        ("[1]\n", {}),
+        ('warning\n{"devices": ["CPU:0"]}\n\n', {"devices": ["CPU:0"]}),
+        ('{"devices": []}\nno more\n', {}),
+    ],
+)
+def test_reports_of_checks(text: str, reported: dict[str, Any]) -> None:
+    assert hub_feature_sets.report(text) == reported
 
 
 @pytest.mark.parametrize(
@@ -109,6 +170,11 @@ def test_markers(marker: str, python: tuple[int, int], fits: bool) -> None:
         ([7], ["7 is no feature"]),
         ([["lsp"]], ["is no feature"]),
         (["lsp", "myst", "lsp"], ["'lsp' is there twice"]),
+        (["tensorflow:cpu", "tensorflow"], ["'tensorflow' is there twice"]),
+        (["tensorflow:tpu"], ["'tensorflow:tpu' names a variant", "tensorflow or tensorflow:cpu or tensorflow:gpu"]),
+        (["tensorflow:"], ["names a variant that tensorflow has not"]),
+        (["lsp:gpu"], ["'lsp:gpu' names a variant that lsp has not: write lsp"]),
+        (["tensorflw:gpu"], ["'tensorflw:gpu' is no feature: did you mean 'tensorflow'?"]),
     ],
 )
 def test_wrong_lists(wanted: Any, words: list[str]) -> None:
@@ -118,7 +184,28 @@ def test_wrong_lists(wanted: Any, words: list[str]) -> None:
 
 
 def test_right_lists() -> None:
-    assert features.check([]) == features.check(NAMES) == features.check(tuple(NAMES)) == []
+    assert (
+        features.check([])
+        == features.check(NAMES)
+        == features.check(tuple(NAMES))
+        == features.check(["tensorflow:gpu"])
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("devices", "variant"),
+    [
+        ([], "cpu"),
+        (["/dev/kvm", "amd.com/gpu=all"], "cpu"),
+        (["/dev/kvm", "nvidia.com/gpu=0"], "gpu"),
+        (["/dev/nvidia0"], "gpu"),
+    ],
+)
+def test_devices_decide_which_variant_is_taken_where_none_is_named(devices: list[str], variant: str) -> None:
+    assert features.for_devices(["tensorflow", "lsp"], devices) == [f"tensorflow:{variant}", "lsp"]
+    named = ["tensorflow:cpu", "tensorflow:gpu", "lsp"]
+    assert features.for_devices(named, devices) == named
 
 
 def test_parameters_are_what_json_can_hold_and_the_program_reads() -> None:
@@ -126,8 +213,11 @@ def test_parameters_are_what_json_can_hold_and_the_program_reads() -> None:
     assert json.loads(json.dumps(parameters)) == parameters
     assert sorted(parameters["features"]) == NAMES
     for feature in parameters["features"].values():
-        assert re.fullmatch(r"[0-9a-f]{64}", hub_feature_sets.digest(feature))
-        assert set(feature["packages"]) <= set(hub_feature_sets.LOCKS)
+        for gpus in (True, False):
+            one = hub_feature_sets.chosen(feature, gpus)
+            assert re.fullmatch(r"[0-9a-f]{64}", hub_feature_sets.digest(one))
+            assert set(one["packages"]) <= {*hub_feature_sets.LOCKS, one["environment"].get("name")}
+            assert one["main"][0] in {*one["packages"]}
     compile(parameters["checks"], "checks.py", "exec")
 
 
@@ -141,6 +231,18 @@ def test_a_wrong_description_is_refused(copied: Path) -> None:
     path.write_text(path.read_text().replace("server", "tomorrow"))
     with pytest.raises(features.FeatureError, match="applies is one of reload, server, hub"):
         features.load("lsp")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('  python: "3.13"', "  python: 3.13"), ("  name: ", "  kernel: "), ("environment:", "environments:")],
+)
+def test_a_wrong_environment_is_refused(copied: Path, old: str, new: str) -> None:
+    path = copied / "tensorflow" / "feature.yml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(features.FeatureError, match="and environment with name and python"):
+        features.load("tensorflow:cpu")
 
 
 def test_the_layer_of_a_feature_follows_from_its_files_and_the_program(
@@ -177,3 +279,12 @@ def test_the_layer_has_what_its_script_starts() -> None:
     assert wish["exactly"] is False
     assert list(wish["features"]) == ["rtc"]
     assert dataclasses.asdict(features.load("rtc"))["check"] == wish["features"]["rtc"]["check"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "variant"), [("tensorflow", "cpu"), ("tensorflow:cpu", "cpu"), ("tensorflow:gpu", "gpu")]
+)
+def test_a_layer_has_one_variant(wish: str, variant: str) -> None:
+    content = json.loads(features.entries(wish)["feature.json"])
+    assert list(content["features"]["tensorflow"]["variants"]) == [variant]
+    assert content["building"] is True

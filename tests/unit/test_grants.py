@@ -19,6 +19,7 @@ WANTED: dict[str, Any] = {
     "home_size": None,
     "home_offline": False,
     "quotas": [],
+    "backups": [],
     "locations": [{"name": "math101", "path": "/math101/", "port": 8101, "upload_limit": "1g"}],
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import sqlite3
 import threading
 import time
 import types
@@ -17,6 +18,8 @@ import pytest
 from ananke_hub_support import description, free_port
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import hub_facts
 from ansible_collections.ananke.jupyterhub.plugins.modules import hub_info
+
+from ananke_hub import contents
 
 DEFAULT = hub_info.SUBSETS[:-1]
 SECRET = "secret-9c1f"  # noqa: S105 - to be looked for
@@ -95,6 +98,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     put(root, "/var/lib/jupyterhub/user_data.json", json.dumps({"u7": {"name": "Ada"}, "u8": {}, "u9": {}}))
     for name in ("api_token", "cookie_secret", "crypt_key", "proxy.env"):
         put(root, f"/var/lib/jupyterhub/{name}", SECRET, 0o600)
+    with sqlite3.connect(root / "var/lib/jupyterhub/jupyterhub.sqlite") as database:
+        database.execute("CREATE TABLE users (name TEXT, last_activity DATETIME)")
+        ago = [datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days) for days in (0, 6.9, 7.1)]
+        rows = [(f"u{number}", f"{time:%Y-%m-%d %H:%M:%S}.000000") for number, time in enumerate(ago)]
+        database.executemany("INSERT INTO users VALUES (?, ?)", [*rows, ("never", None)])
     put(root, "/etc/debian_version", "13.1\n")
     put(root, "/var/lib/dpkg/status", DPKG)
     site = "/opt/conda/envs/jhub/lib/python3.13/site-packages"
@@ -133,6 +141,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in {**group, "pids.current": "37"}.items():
         put(root, f"/sys/fs/cgroup/{name}", text + "\n")
     (root / "var/lib/private/u7").mkdir(parents=True)
+    put(root, f"{site}/ananke_hub/contents.py", Path(str(contents.__file__)).read_text())
+    put(root, f"/{contents.RECORD}", json.dumps(contents.look(root)))
     systemctl(tmp_path, monkeypatch, UNITS.format(entered=int((time.monotonic() - 60) * 1e6)))
     return root
 
@@ -198,6 +208,8 @@ def test_module_and_program_know_the_same_subsets() -> None:
 
 
 def test_versions(root: Path) -> None:
+    built = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
+    os.utime(root / contents.RECORD, (built.timestamp(),) * 2)
     assert look(root, "versions")["versions"] == {
         "python": "3.13.5",
         "jupyterhub": "5.5.4",
@@ -208,6 +220,7 @@ def test_versions(root: Path) -> None:
         "conda": "24.7.1",
         "debian": "13.1",
         "systemd": "257.8-1~deb13u2",
+        "image_built": "2026-03-01T12:00:00+00:00",
     }
 
 
@@ -253,12 +266,21 @@ def test_a_failed_service(root: Path, hub: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_users(root: Path) -> None:
-    expected = {"known": 3, "admins": 1, "admitted": 2, "active": 2, "running": ["u-a", "u7"]}
+    expected = {"known": 3, "week": 2, "admins": 1, "admitted": 2, "active": 2, "running": ["u-a", "u7"]}
     assert look(root, "users")["users"] == expected
     change(root, users=[])
     (root / "var/lib/jupyterhub/user_data.json").unlink()
     result = look(root, "users")
     assert (result["users"]["known"], result["users"]["admitted"], result["problems"]) == (0, None, [])
+
+
+def test_a_database_that_cannot_be_read(root: Path) -> None:
+    (root / "var/lib/jupyterhub/jupyterhub.sqlite").write_text(
+        "no data base, but long enough to look at its header " * 9
+    )
+    result = look(root, "users")
+    assert result["users"]["week"] is None
+    assert "jupyterhub.sqlite cannot be read" in result["problems"][0]
 
 
 def test_a_damaged_user_data_file(root: Path) -> None:
@@ -372,7 +394,14 @@ def test_features(root: Path) -> None:
     records.mkdir(parents=True)
     for name in ("rtc.json", "lsp.json", ".journal.json", "rtc.json.new"):
         (records / name).write_text("{}")
-    assert look(root, "features")["features"] == ["lsp", "rtc"]
+    (records / "tensorflow.json").write_text(
+        '{"title": "TensorFlow", "variant": "gpu", "report": {"devices": ["CPU:0"]}}'
+    )
+    assert look(root, "features")["features"] == [
+        {"name": "lsp", "title": None, "variant": "", "report": {}},
+        {"name": "rtc", "title": None, "variant": "", "report": {}},
+        {"name": "tensorflow", "title": "TensorFlow", "variant": "gpu", "report": {"devices": ["CPU:0"]}},
+    ]
 
 
 def test_lti(root: Path) -> None:

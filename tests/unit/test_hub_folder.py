@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import container, hub_folder
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import container, hub_folder, time_zone
 
 CONTAINER = container.Container(
     name="ananke-math101", image="localhost/ananke/standard:1", folder="/home/m/hubs/math101", port=8101
@@ -152,3 +152,31 @@ def test_a_diff_hides_values_of_the_users_environment(folder: Path) -> None:
     assert "s3cret" not in text
     assert "TOKEN" in text
     assert "512" in text
+
+
+def test_who_has_a_home_and_whether_the_hub_forgets(folder: Path) -> None:
+    assert hub_folder.homes(str(folder)) == []
+    for name in ("ubob", "ualice", ".ananke-owner-ubob"):
+        (folder / "private" / name).mkdir()
+    assert hub_folder.homes(str(folder)) == ["ualice", "ubob"]
+    assert hub_folder.homes(str(folder / "nothing")) == []
+    for text, forgets in (("", False), ("{}", False), ("[]", False), ('{"forget": true}', True)):
+        (folder / "description/hub.json").write_text(text)
+        assert hub_folder.forgets(str(folder)) is forgets
+
+
+@pytest.mark.parametrize(
+    ("target", "zone"),
+    [
+        ("/usr/share/zoneinfo/Europe/Berlin", "Europe/Berlin"),
+        ("../usr/share/zoneinfo/Etc/UTC", "Etc/UTC"),
+        ("/usr/share/zoneinfo/", "UTC"),
+        ("/srv/clock", "UTC"),
+        (None, "UTC"),
+    ],
+)
+def test_the_machine_s_time_zone(tmp_path: Path, target: str | None, zone: str) -> None:
+    (tmp_path / "etc").mkdir()
+    if target:
+        (tmp_path / "etc/localtime").symlink_to(target)
+    assert time_zone.of_machine(str(tmp_path)) == zone

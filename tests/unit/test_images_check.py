@@ -111,6 +111,10 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"features": "lsp"}, ["features is 'lsp'", "list"]),
     ({"features": ["lps"]}, ["'lps' is no feature", "did you mean 'lsp'"]),
     ({"features": ["lsp", "lsp"]}, ["'lsp' is there twice"]),
+    (
+        {"features": ["tensorflow:gpu"], "environments": [{"name": "tensorflow"}]},
+        ["'tensorflow' is what the feature tensorflow brings", "name yours otherwise"],
+    ),
     ({"source": "load"}, ["archive", "None", "absolute path"]),
     ({"source": "load", "archive": "/does/not/exist", "checksum": SHA}, ["/does/not/exist"]),
     ({"source": "load", "archive": "/etc/hostname", "checksum": "x"}, ["checksum", "'x'", "64 hexadecimal"]),

@@ -111,10 +111,11 @@ def test_every_change_of_the_sources_is_another_image(change: dict[str, Any]) ->
     ),
 )
 def test_every_file_of_the_role_counts(name: str, files: str) -> None:
-    before = plan({"features": ["myst"]}, files=files).key
+    whole = {"features": ["myst"], "apt": ["graphviz"]}
+    before = plan(whole, files=files).key
     with Path(files, name).open("ab") as handle:
         handle.write(b"\n")
-    assert plan({"features": ["myst"]}, files=files).key != before
+    assert plan(whole, files=files).key != before
 
 
 def test_a_change_of_the_hubs_code_builds_the_last_layer_only(files: str) -> None:
@@ -138,6 +139,14 @@ def test_features_are_layers_between_python3_and_further_environments() -> None:
     assert one.key == plan({**further, "features": ["lsp", "myst"]}).key
     assert one.job["steps"][5:7] == ["feature lsp", "feature myst"]
     assert one.summary.endswith("; environments jhub, python3, further; features lsp, myst")
+
+
+def test_a_feature_with_an_environment_brings_a_kernel_and_one_variant() -> None:
+    cpu, gpu = plan({"features": ["tensorflow"]}), plan({"features": ["tensorflow:gpu"]})
+    assert [line.split("/")[3] for line in steps(gpu)][5:] == ["40-feature-tensorflow-gpu", "90-hub"]
+    parameters = next(entry for entry in cpu.entries if entry.name == "context/90-hub/parameters").content.decode()
+    assert "KERNELS='python3 tensorflow'" in parameters
+    assert cpu.key == plan({"features": ["tensorflow:cpu"]}).key != gpu.key
 
 
 def test_caches_of_python_do_not_count(files: str) -> None:
@@ -190,6 +199,13 @@ def test_the_archive_has_what_the_containerfile_runs() -> None:
     ]
     assert [script for script in scripts if script.replace(images.CONTEXT, "context") not in members] == []
     assert f'CONTEXT = "{images.CONTEXT}"' in (FILES / "image_job.py").read_text()
+
+
+def test_what_is_added_shares_the_layers_of_jupyter() -> None:
+    before, after = steps(plan()), steps(plan({"apt": ["graphviz"], "features": ["lsp"]}))
+    shared = [line for line, other in zip(before, after, strict=False) if line == other]
+    assert [line.split("/")[3] for line in shared] == ["10-base", "20-conda", "30-jhub", "35-proxy"]
+    assert [line.split("/")[3] for line in after[4:]] == ["38-apt", "40-python3", "40-feature-lsp", "90-hub"]
 
 
 def test_links_stay_links(tmp_path: Path) -> None:

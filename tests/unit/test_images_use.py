@@ -68,6 +68,7 @@ def removed(tmp_path: Path, keep: int = 1) -> tuple[list[str], str]:
     write(tmp_path / "records/standard.json", {"name": "standard", "reference": NEW, "previous": [LAST, OLD]})
     params = {
         **{"images": [{"name": "standard", "reference": NEW}], "store": str(store), "keep": keep},
+        "made": False,
         "records": str(tmp_path / "records"),
     }
     module: Any = SimpleNamespace(check_mode=True, params=params)
@@ -80,6 +81,31 @@ def removed(tmp_path: Path, keep: int = 1) -> tuple[list[str], str]:
 @pytest.mark.parametrize(("keep", "expected"), [(0, [OLD, LAST]), (1, [OLD]), (2, []), (9, [])])
 def test_the_latest_stay(keep: int, expected: list[str], home: Path, tmp_path: Path) -> None:
     assert removed(tmp_path, keep) == (expected, "")
+
+
+def test_what_hubs_added_goes_when_the_run_has_made_an_image(home: Path, tmp_path: Path) -> None:
+    """Not in any run: hubs move after their images were made, and a second run is to find nothing to do."""
+    added, wanted, strange = (
+        "localhost/ananke/standard.0123abcd:",
+        "localhost/ananke/standard.aaaabbbb:",
+        "example.org/a.b:",
+    )
+    names = [f"{name}{'d' * 12}" for name in (added, wanted, strange)]
+    store = tmp_path / "store"
+    write(store / "overlay-images/images.json", [{"id": name, "names": [name], "layer": BASE} for name in names])
+    write(store / "overlay-layers/layers.json", [{"id": BASE}])
+    params = {
+        **{"images": [{"name": "standard.aaaabbbb", "reference": names[1]}], "store": str(store), "keep": 1},
+        "records": str(tmp_path / "records"),
+    }
+    for made, expected in ((False, []), (True, names[:1])):
+        module: Any = SimpleNamespace(check_mode=True, params={**params, "made": made})
+        assert hub_image_store.Store(module)._remove_former(image_store.read_images(str(store))) == expected
+    write(tmp_path / "records/standard.0123abcd.json", {"reference": names[0]})
+    image_store.forget(f"{added}{'e' * 12}", str(tmp_path / "records"))
+    assert image_store.read_record("standard.0123abcd", str(tmp_path / "records"))
+    image_store.forget(names[0], str(tmp_path / "records"))
+    assert image_store.read_record("standard.0123abcd", str(tmp_path / "records")) is None
 
 
 NEEDED: dict[str, Callable[[Path], None]] = {

@@ -47,8 +47,8 @@ class Module:
 
     check_mode = False
 
-    def __init__(self, container: str | None) -> None:
-        self.params = {"container": container}
+    def __init__(self, container: str | None, **options: Any) -> None:
+        self.params = {"container": container, **options}
 
     def run_command(
         self, argv: list[str], data: str, environ_update: dict[str, str], **_options: Any
@@ -81,21 +81,22 @@ def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_into_a_container_and_back(podman: Path, echo: types.ModuleType) -> None:
-    result = inside.act(Module("ananke-a"), echo, {"word": "ü"})  # type: ignore[arg-type]
+    result = inside.act(Module("ananke-a", word="ü"), echo)  # type: ignore[arg-type]
     assert result["got"] == {"word": "ü", "check": False}
     assert result["isolated"] == 1
     assert result["commands"] == [f"podman exec --interactive ananke-a {inside.PYTHON} -I -c '(a program)'"]
 
 
 def test_on_the_host(echo: types.ModuleType) -> None:
-    result = inside.act(Module(None), echo, {})  # type: ignore[arg-type]
+    result = inside.act(Module(None, word="left out"), echo, {"word": "ü"})  # type: ignore[arg-type]
+    assert result["got"] == {"word": "ü", "check": False}
     assert result["python"] == sys.executable
     assert not result["commands"][0].startswith("podman")
 
 
 def test_a_failure_comes_back_with_what_was_done(podman: Path, echo: types.ModuleType) -> None:
     with pytest.raises(Failed) as caught:
-        inside.act(Module("ananke-a"), echo, {"fail": "no room; delete something"})  # type: ignore[arg-type]
+        inside.act(Module("ananke-a", fail="no room; delete something"), echo)  # type: ignore[arg-type]
     result = caught.value.args[0]
     assert result["msg"] == "no room; delete something"
     assert result["changed"]
@@ -107,7 +108,7 @@ def test_a_failure_comes_back_with_what_was_done(podman: Path, echo: types.Modul
     [
         (
             'echo "Error: no container with name or ID \\"ananke-a\\" found: no such container" >&2; exit 125',
-            r"has no such container\. Run the task as",
+            r"has no such container\. If its hub is stopped, start it: systemctl --user start ananke-a\.service\. Else run the task as",
         ),
         (
             'echo "Error: can only create exec sessions on running containers: container state improper" >&2; exit 255',
@@ -124,20 +125,20 @@ def test_a_failure_comes_back_with_what_was_done(podman: Path, echo: types.Modul
 def test_what_podman_may_say_instead(podman: Path, echo: types.ModuleType, answer: str, said: str) -> None:
     podman.write_text(answer)
     with pytest.raises(Failed) as caught:
-        inside.act(Module("ananke-a"), echo, {})  # type: ignore[arg-type]
+        inside.act(Module("ananke-a"), echo)  # type: ignore[arg-type]
     assert re.search(said, caught.value.args[0]["msg"]), caught.value.args[0]["msg"]
 
 
 def test_a_crash_is_told_with_its_last_words(podman: Path, echo: types.ModuleType) -> None:
     with pytest.raises(Failed) as caught:
-        inside.act(Module("ananke-a"), echo, {"crash": True})  # type: ignore[arg-type]
+        inside.act(Module("ananke-a", crash=True), echo)  # type: ignore[arg-type]
     assert "ZeroDivisionError: no reason" in caught.value.args[0]["msg"]
 
 
 def test_without_podman(echo: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Failed) as caught:
-        inside.act(Module("ananke-a"), echo, {})  # type: ignore[arg-type]
+        inside.act(Module("ananke-a"), echo)  # type: ignore[arg-type]
     assert "podman cannot be run here" in caught.value.args[0]["msg"]
 
 

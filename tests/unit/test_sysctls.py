@@ -78,3 +78,24 @@ def test_what_the_kernel_does_not_let_go_of_waits_for_the_next_boot(
     done = sysctls.ensure(str(tmp_path / "60-a.conf"), VALUES, False, [], str(proc))
     assert done.written
     assert (done.set, done.locked) == ({}, ["kernel.dmesg_restrict"])
+
+
+@pytest.mark.parametrize(
+    ("enabled", "command_line", "said"),
+    [
+        ("Y\n", "root=/dev/vda1 apparmor=1 quiet\n", ""),
+        ("N\n", "root=/dev/vda1 apparmor=0 quiet\n", "take apparmor=0 off the kernel's command line"),
+        ("N\n", "security=selinux apparmor=1\n", "take security=selinux off the kernel's command line"),
+        ("N\n", "lsm=landlock,yama quiet\n", "take lsm=landlock,yama off the kernel's command line"),
+        ("N\n", "lsm=landlock,apparmor apparmor=0\n", "take apparmor=0 off the kernel's command line"),
+        (None, "quiet\n", "install a kernel that has it, such as Debian's, and reboot"),
+    ],
+)
+def test_a_kernel_without_apparmor(tmp_path: Path, enabled: str | None, command_line: str, said: str) -> None:
+    if enabled:
+        (tmp_path / "enabled").write_text(enabled)
+    (tmp_path / "cmdline").write_text(command_line)
+    warning = sysctls.without_apparmor(str(tmp_path / "enabled"), str(tmp_path / "cmdline"))
+    assert bool(warning) == bool(said)
+    assert said in warning
+    assert not said or "baseline_apparmor: false" in warning

@@ -14,6 +14,7 @@ import pytest
 
 from testbed import podman
 from testbed.common import TestbedError
+from testbed.waiting import until
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="making a mount namespace needs root; `make test` runs as root"
@@ -41,10 +42,7 @@ def _holder(line: list[str]) -> int:
 def _end(pid: int) -> None:
     started = podman.start_time(pid)
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while podman.start_time(pid) == started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert podman.start_time(pid) != started
+    until(lambda: podman.start_time(pid) != started, 5, "the process has ended")
 
 
 @pytest.fixture
@@ -112,9 +110,7 @@ def test_release_spares_what_still_runs(inhabitant: subprocess.Popen[bytes]) -> 
     started = podman.start_time(holder)
     assert podman.release()
     assert not podman.HOLDER.exists()
-    deadline = time.monotonic() + 5
-    while podman.start_time(holder) == started and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: podman.start_time(holder) != started, 5, "the holder has ended")
     assert not any(podman._marked(pid) for pid in podman._pids())
     assert podman.release()
 

@@ -158,6 +158,14 @@ def test_a_command_is_closed_as_the_server_is() -> None:
     assert units.session("uanna", "ananke-command-uanna-1")["XDG_RUNTIME_DIR"] == "/run/ananke-command-uanna-1"
 
 
+def test_a_command_trusts_whom_the_server_trusts(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca-certificates.crt"
+    assert units.environment(bundle, {"COURSE": "math"}) == {"LANG": "C.UTF-8", "COURSE": "math"}
+    bundle.touch()
+    trusted = {"SSL_CERT_FILE": str(bundle), "REQUESTS_CA_BUNDLE": str(bundle)}
+    assert units.environment(bundle, {"LANG": "de_DE.UTF-8"}) == {"LANG": "de_DE.UTF-8", **trusted}
+
+
 def test_options_of_systemd_run() -> None:
     assert (
         shlex.join(user_command.options({"A": "b c", "D": ["e", "f"]}))

@@ -92,37 +92,22 @@ def test_no_link_is_followed_out_of_the_home(folder: Path, tmp_path: Path) -> No
     assert Path("/etc/passwd").stat().st_uid == 0
 
 
+@pytest.mark.parametrize(
+    ("visited", "swapped", "outside_file"), [("a", "a", "b/file"), ("a/b/c", "a/b", "c/deep")], ids=["itself", "above"]
+)
 def test_a_folder_that_becomes_a_link_is_not_followed(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visited: str, swapped: str, outside_file: str
 ) -> None:
     """Its user swaps a folder for a link while the program is on its way there."""
     outside = tmp_path / "outside"
-    (outside / "b").mkdir(parents=True)
-    (outside / "b/file").write_text("")
+    (outside / outside_file).parent.mkdir(parents=True)
+    (outside / outside_file).write_text("")
     original = user_ownership.Task.visit
 
     def visit(self: Any, path: str, done: Any) -> list[str]:
-        if path == "a":
-            os.rename(folder / NAME / "a", folder / NAME / "moved")
-            (folder / NAME / "a").symlink_to(outside)
-        return original(self, path, done)
-
-    monkeypatch.setattr(user_ownership.Task, "visit", visit)
-    os.chown(folder / NAME, OTHER, OTHER)
-    act(folder)
-    assert owners(outside) == {(0, 0)}
-
-
-def test_the_same_one_level_deeper(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outside = tmp_path / "outside"
-    (outside / "c").mkdir(parents=True)
-    (outside / "c/deep").write_text("")
-    original = user_ownership.Task.visit
-
-    def visit(self: Any, path: str, done: Any) -> list[str]:
-        if path == "a/b/c":
-            os.rename(folder / NAME / "a/b", folder / NAME / "moved")
-            (folder / NAME / "a/b").symlink_to(outside)
+        if path == visited:
+            os.rename(folder / NAME / swapped, folder / NAME / "moved")
+            (folder / NAME / swapped).symlink_to(outside)
         return original(self, path, done)
 
     monkeypatch.setattr(user_ownership.Task, "visit", visit)
@@ -239,6 +224,24 @@ def test_handed_over_and_given_back(folder: Path) -> None:
     assert owners(folder / NAME) == {(UID, UID)}
     assert os.listdir(folder) == [NAME]
     assert not act(folder, "restored")["changed"]
+
+
+def test_systemd_knows_better_than_an_old_mark(folder: Path) -> None:
+    """The user's server was started while the home was handed over, and got another UID."""
+    act(folder, "admin")
+    give(folder / NAME, OTHER)
+    act(folder, "admin")
+    assert os.readlink(folder / f"{MARK}{NAME}") == f"admin:{OTHER}:{OTHER}:done"
+    act(folder, "restored")
+    assert owners(folder / NAME) == {(OTHER, OTHER)}
+
+
+def test_a_mark_knows_better_than_a_hand(folder: Path) -> None:
+    """What belongs to nobody whom a hub knows was not taken over by systemd."""
+    act(folder, "admin")
+    os.chown(folder / NAME, 1234, 1234)
+    act(folder, "admin")
+    assert os.readlink(folder / f"{MARK}{NAME}") == f"admin:{UID}:{UID}:done"
 
 
 def test_a_running_server_decides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

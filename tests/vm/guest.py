@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from testbed.vm import Vm
+from testbed.waiting import until
 
 PYTHON = "/opt/conda/envs/jhub/bin/python"
 HEALTH = "http://127.0.0.1:8101/small/hub/health"
@@ -77,10 +77,7 @@ class Guest:
 
     def wait_healthy(self, timeout: float = 900) -> None:
         """Wait until the hub answers."""
-        end = time.monotonic() + timeout
-        while not self.healthy():
-            assert time.monotonic() < end, f"the hub did not answer within {timeout} s"
-            time.sleep(2)
+        until(self.healthy, timeout, "the hub answers")
 
     def processes(self, *units: str) -> list[str]:
         """Main PIDs of units in the container; the same numbers later are the same processes."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import textwrap
-import time
 
 import pytest
 from conftest import INVENTORY, NAME, Applied
 from guest import Guest
 
 import playbook
+from testbed.waiting import until
 
 MIB = 1 << 20
 PRIVATE = "/home/small/hubs/small/private"
@@ -63,13 +63,8 @@ def project(guest: Guest, user: str) -> int:
 def wait_for_project(guest: Guest, user: str) -> int:
     """The home's own project, once it has one."""
     newcomers = project(guest, ".")
-    end = time.monotonic() + 60
-    while True:
-        found = project(guest, user)
-        if found not in (0, newcomers):
-            return found
-        assert time.monotonic() < end, f"the home of {user} has project {found}"
-        time.sleep(1)
+    wanted = f"the home of {user} has a project of its own"
+    return until(lambda: project(guest, user), 60, wanted, lambda found: found not in (0, newcomers))
 
 
 def quota(guest: Guest, user: str) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
-from . import checks, lti
+from . import backup, checks, image, links, lti, rooms
 from .misplaced import misplaced
 from .problems import NOT_SET, Bad, Problem, Unusable, nearest, shown, shown_of
 
@@ -29,13 +29,12 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _M, _G, _T = 2**20, 2**30, 2**40
 _DAY = 86400
-_HUB_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
-_ACCOUNT = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
+HUB_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
+ACCOUNT = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
 _HUB_USER = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,7}\Z")
 _CLAIM = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._~:/@+-]{1,255}\Z")
-_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _HASH = re.compile(r"\$[0-9a-z]{1,10}\$[A-Za-z0-9./$=,+*-]{8,300}\Z")
 _DEFAULT_URL = re.compile(r"/(?!/)[A-Za-z0-9/_.~%?=&+:@,;#-]{0,1000}\Z")
 
@@ -71,13 +70,20 @@ _LMS_URL = "Write the LMS's own value, such as https://lms.example.org"
 
 def _account(value: Any) -> str:
     remedy = "Set hub_container_admin to lower case letters, digits, _ and -, a letter first, 31 at most"
-    name = checks.text(_ACCOUNT, "it is not a user name of Debian", remedy)(value)
+    name = checks.text(ACCOUNT, "it is not a user name of Debian", remedy)(value)
     if name in RESERVED_ACCOUNTS:
         raise Bad(
             "it is the name of a system account or group",
             "Set hub_container_admin to another name, such as " + name + "-hub",
         )
     return str(name)
+
+
+def _username_prefix(value: Any) -> str:
+    remedy = (
+        "Write lower case letters, digits, _ and -, a letter first, 8 at most; Debian's user names start with a letter"
+    )
+    return rooms.prefix(checks.text(_PREFIX, "it cannot start a user name", remedy)(value))
 
 
 def _client_ids(value: Any) -> list[str]:
@@ -100,12 +106,7 @@ def _volumes(value: Any) -> list[dict[str, Any]]:
         lambda entry: checks.volume(entry, HIDDEN_SOURCES, RESERVED_TARGETS),
         "Write a list of {source: ..., target: ..., read_only: ...}",
     )
-    result = sorted(each(value), key=lambda entry: str(entry["target"]))
-    targets = [entry["target"] for entry in result]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise Bad(f"two volumes have the target {target}", "Give each its own target")
-    return result
+    return checks.distinct(each(value), "target", "volumes")
 
 
 _QUOTA = checks.size(16 * _M, 64 * _T, "2G")
@@ -150,7 +151,7 @@ def _file_names(value: Any) -> list[str]:
 #: argument specs; a test holds both together.
 VARIABLES: dict[str, checks.Check] = {
     "hub_name": checks.text(
-        _HUB_NAME,
+        HUB_NAME,
         "it is not a hub's name",
         "Set hub_name to lower case letters, digits and -, a letter first, 31 at most",
     ),
@@ -158,11 +159,10 @@ VARIABLES: dict[str, checks.Check] = {
     "hub_port": checks.integer(1024, 65535, "a port that no other hub of the machine uses,"),
     "hub_path": checks.url_path,
     "hub_container_admin": _account,
-    "hub_image": checks.text(_IMAGE, "it is not an image's name", "Write a name of hub_image_definitions"),
+    **image.VARIABLES,
     "hub_memory": checks.optional(checks.size(256 * _M, 64 * _T, "8G")),
     "hub_cpus": checks.optional(checks.number(0.1, 4096, "a number of CPUs")),
     "hub_pids": checks.optional(checks.integer(256, 4194304, "a number of processes")),
-    "hub_devices": checks.names(checks.device, "Write a list of devices"),
     "hub_volumes": _volumes,
     "hub_extra_hosts": checks.extra_hosts,
     "hub_ca_certificates": _file_names,
@@ -174,8 +174,11 @@ VARIABLES: dict[str, checks.Check] = {
     "hub_user_cpus": checks.optional(checks.number(0.1, 4096, "a number of CPUs")),
     "hub_user_quota": checks.optional(_QUOTA),
     "hub_user_quotas": _quotas,
+    **backup.VARIABLES,
     "hub_admins": checks.names(_USERS, "Write a list of names"),
     "hub_users": checks.names(_USERS, "Write a list of names"),
+    "hub_groups": rooms.groups,
+    "hub_rooms": rooms.rooms,
     "hub_log_level": checks.choice(*LOG_LEVELS),
     "hub_default_url": _default_url,
     "hub_start_timeout": checks.integer(10, 3600, "seconds"),
@@ -185,6 +188,10 @@ VARIABLES: dict[str, checks.Check] = {
     "hub_cull_every": checks.integer(10, _DAY, "seconds"),
     "hub_cull_max_age": checks.integer(0, 365 * _DAY, "seconds (0: no limit)"),
     "hub_environment": checks.environment,
+    "hub_time_zone": checks.optional(checks.time_zone),
+    "hub_forget": checks.boolean,
+    "hub_forget_homes": checks.text(re.compile(r".*\Z"), "it is not a name", "Write the name of the hub"),
+    "hub_links": links.links,
     "hub_lti_platform": checks.choice(*lti.PLATFORMS),
     "hub_lti_issuer": checks.optional(lambda value: checks.https_url(value, _LMS_URL, query=False)),
     "hub_lti_client_ids": checks.optional(_client_ids),
@@ -193,11 +200,7 @@ VARIABLES: dict[str, checks.Check] = {
     "hub_lti_username_key": checks.text(
         _CLAIM, "it is not the name of a claim", "Write sub, email or another claim of letters, digits and _"
     ),
-    "hub_lti_username_prefix": checks.text(
-        _PREFIX,
-        "it cannot start a user name",
-        "Write lower case letters, digits, _ and -, a letter first, 8 at most; Debian's user names start with a letter",
-    ),
+    "hub_lti_username_prefix": _username_prefix,
     "hub_lti_sheet_dir": checks.text(
         re.compile(r"(?!~).*\Z"),
         "~ is not expanded",
@@ -279,7 +282,7 @@ class _Reader:
             self.refuse(key, None, value.reason, "Correct the template, or define the variable that it names")
             return
         try:
-            (checks.screen_environment if key == "hub_environment" else checks.screen)(value)
+            (checks.screen_environment if key.endswith("_environment") else checks.screen)(value)
             self.values[key] = check(value)
         except Bad as error:
             if value is None:
@@ -320,7 +323,7 @@ def describe(
     what paths of files are relative to.
 
     Returns ``(result, problems)``: result is None if there are problems, and otherwise
-    ``{"hub", "description", "account", "location", "quota", "lms_sheet"}``.
+    ``{"hub", "description", "account", "location", "quota", "backup", "lms_sheet"}``.
     """
     reader = _Reader(host, variables)
     _unknown_names(reader, {*VARIABLES, *known})
@@ -328,12 +331,14 @@ def describe(
         if not _follows_bad_name(reader, key):
             reader.take(key, check)
     site = _machine(reader, host, machine, machines)
+    start = _image(reader, machine, directory)
     _together(reader)
+    rooms.together(reader.values, image.features_of(start), reader.refuse)
     login = _lti(reader)
     ca = _certificates(reader, directory, read_file)
     if reader.problems:
         return None, reader.problems
-    return _result(host, reader.values, site, login, ca), []
+    return _result(host, reader.values, site, start, login, ca), []
 
 
 def _follows_bad_name(reader: _Reader, key: str) -> bool:
@@ -378,8 +383,6 @@ def _machine(
     reader.problems += [problem._replace(key=f"{problem.key} of machine {name}") for problem in of_machine.problems]
     if reader.has("hub_port") and reader.values["hub_port"] == result["https_port"]:
         reader.refuse("hub_port", None, f"the proxy of machine {name} listens there", "Write another port")
-
-    _image(reader, name, machine.get("hub_image_definitions"))
     return result
 
 
@@ -392,28 +395,20 @@ def _server_name(value: Any) -> str:
     return str(value).lower()
 
 
-def _image(reader: _Reader, machine: str, definitions: Any) -> None:
+def _image(reader: _Reader, machine: Optional[Mapping[str, Any]], directory: str) -> dict[str, Any]:
+    """Definition of the image that the hub starts from, empty if that cannot be told."""
+    if machine is None or not reader.has(*image.VARIABLES):
+        return {}  # reported already
+    name, definitions = reader.values["hub_machine"], machine.get("hub_image_definitions")
     if isinstance(definitions, Unusable):
         remedy = "Correct the template, or define the variable that it names"
-        reader.refuse(f"hub_image_definitions of machine {machine}", shown(definitions), definitions.reason, remedy)
-        return
-    images = _image_names(definitions)
-    if reader.has("hub_image") and reader.values["hub_image"] not in images:
-        guess = nearest(reader.values["hub_image"], images)
-        remedy = (
-            f"The nearest is {guess}; or add it to hub_image_definitions"
-            if guess
-            else "Add it to hub_image_definitions"
-        )
-        reader.refuse("hub_image", None, f"machine {machine} has no image definition of that name", remedy)
-
-
-def _image_names(definitions: Any) -> list[str]:
-    """The names in hub_image_definitions, whose own role judges everything else about it."""
-    if not isinstance(definitions, list):
-        return []
-    named = [entry.get("name") for entry in definitions if isinstance(entry, dict)]
-    return sorted({name for name in named if isinstance(name, str)})
+        reader.refuse(f"hub_image_definitions of machine {name}", shown(definitions), definitions.reason, remedy)
+        return {}
+    wish = image.wish(reader.values, directory)
+    problems = list(image.check(wish, name, definitions))
+    for problem in problems:
+        reader.refuse(*problem)
+    return {} if problems else wish.definition(next(one for one in definitions or () if one["name"] == wish.image))
 
 
 def _together(reader: _Reader) -> None:
@@ -428,6 +423,9 @@ def _together(reader: _Reader) -> None:
             what = f"one user may have more {what} than the hub ({outer} is {shown(reader.variables[outer])})"
             reader.refuse(inner, None, what, f"Lower {inner} or raise {outer}")
     _quota_fits(reader)
+    found = backup.problem(values)
+    if found:
+        reader.refuse(found[0], NOT_SET, *found[1:])
     if reader.has("hub_cull_timeout", "hub_cull_every") and 0 < values["hub_cull_timeout"] < values["hub_cull_every"]:
         what = f"idle servers are looked for only every {values['hub_cull_every']} seconds"
         reader.refuse("hub_cull_timeout", None, what, "Raise hub_cull_timeout or lower hub_cull_every")
@@ -498,8 +496,9 @@ def _lti(reader: _Reader) -> Optional[dict[str, Any]]:
 def _reachable_names(reader: _Reader) -> None:
     """Refuse admins and users whom no login can be, which is what forgetting the prefix looks like."""
     prefix = reader.values.get("hub_lti_username_prefix")
-    for key in ("hub_admins", "hub_users"):
-        for name in reader.values.get(key) or []:
+    named = {key: reader.values.get(key) or [] for key in ("hub_admins", "hub_users")}
+    for key, names in {**named, **rooms.people(reader.values)}.items():
+        for name in names:
             if prefix and not name.startswith(prefix):
                 what = f"users from the LMS have names that start with {prefix}"
                 reader.refuse(key, shown(name), what, f"Write {prefix}{name}, or change hub_lti_username_prefix")
@@ -529,6 +528,7 @@ def _result(
     host: str,
     values: Mapping[str, Any],
     site: Mapping[str, Any],
+    start: Mapping[str, Any],
     login: Optional[Mapping[str, Any]],
     ca: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -540,8 +540,12 @@ def _result(
         "base_url": path,
         "public_url": f"https://{site['server_name']}{port}{path}",
         "log_level": values["hub_log_level"],
+        "time_zone": values["hub_time_zone"],
+        "forget": values["hub_forget"],
         "admins": values["hub_admins"],
         "users": values["hub_users"],
+        "groups": values["hub_groups"],
+        "rooms": values["hub_rooms"],
         "servers": {
             "memory": values["hub_user_memory"],
             "swap": values["hub_user_swap"],
@@ -567,13 +571,15 @@ def _result(
         "container": f"ananke-{name}",
         "container_admin": values["hub_container_admin"],
         "port": values["hub_port"],
-        "image": values["hub_image"],
+        "image": start["name"],
+        "features": image.features_of(start),
         "limits": {"memory": values["hub_memory"], "cpus": values["hub_cpus"], "pids": values["hub_pids"]},
         "devices": values["hub_devices"],
         "volumes": values["hub_volumes"],
         "extra_hosts": values["hub_extra_hosts"],
         "ca_certificates": dict(ca),
         "health_timeout": values["hub_health_timeout"],
+        "forget_homes": values["hub_forget_homes"] == name,
     }
     location = {"name": name, "path": path, "port": values["hub_port"], "upload_limit": values["hub_upload_limit"]}
     return {
@@ -582,7 +588,8 @@ def _result(
         "account": {key.removeprefix("container_admin_"): values[key] for key in _ACCOUNT_VARIABLES},
         "location": location,
         "quota": {"hub": name, "size": values["hub_user_quota"], "users": values["hub_user_quotas"]},
-        "lms_sheet": lti.sheet(description),
+        "backup": backup.described(values, name),
+        "lms_sheet": lti.sheet(description, values["hub_links"]),
     }
 
 

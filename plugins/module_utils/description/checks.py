@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import itertools
 import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
@@ -53,10 +54,10 @@ def screen(value: Any) -> None:
             if not isinstance(key, str):
                 raise Bad(f"the name {shown(key)} is not a string", "Put it in quotes")
             _screen_text(key)
-            _inside(screen, item, f"[{shown(key)}]")
+            inside(screen, item, f"[{shown(key)}]")
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            _inside(screen, item, f"[{number}]")
+            inside(screen, item, f"[{number}]")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise Bad("the number is too long", "Write a shorter one", value="(a very long number)")
     elif not (value is None or isinstance(value, (bool, int, float))):
@@ -79,7 +80,8 @@ def _screen_text(text: str) -> None:
         )
 
 
-def _inside(check: Check, value: Any, where: str) -> Any:
+def inside(check: Check, value: Any, where: str) -> Any:
+    """Check a part of a value; a problem names the part, ``where``."""
     try:
         return check(value)
     except Bad as error:
@@ -187,7 +189,7 @@ def listing(item: Check, remedy: str) -> Check:
     def check(value: Any) -> list[Any]:
         if not isinstance(value, list):
             raise Bad(f"it is {_kind(value)}, not a list", remedy)
-        return [_inside(item, entry, f"[{position}]") for position, entry in enumerate(value)]
+        return [inside(item, entry, f"[{position}]") for position, entry in enumerate(value)]
 
     return check
 
@@ -196,6 +198,15 @@ def names(item: Check, remedy: str) -> Check:
     """A list of names, returned sorted and each once, so that their order in the inventory means nothing."""
     each = listing(item, remedy)
     return lambda value: sorted(set(each(value)))
+
+
+def distinct(entries: Sequence[dict[str, Any]], key: str, what: str) -> list[dict[str, Any]]:
+    """The entries (``what``, in the plural), sorted by ``key``, which tells each from the others."""
+    found = sorted(str(entry[key]) for entry in entries)
+    for value, following in itertools.pairwise(found):
+        if value == following:
+            raise Bad(f"two {what} have the {key} {value}", f"Give each its own {key}")
+    return sorted(entries, key=lambda entry: str(entry[key]))
 
 
 def _kind(value: Any) -> str:
@@ -216,6 +227,18 @@ def _short(count: int) -> str:
         if count >= _UNITS[unit] and count % _UNITS[unit] == 0:
             return f"{count // _UNITS[unit]}{unit}"
     return str(count)
+
+
+def time_zone(value: Any) -> str:
+    """A time zone by its IANA name. Where the controller knows none, the hub's image judges alone."""
+    import zoneinfo
+
+    remedy = "Write a name such as Europe/Berlin or UTC"
+    zone = str(text(re.compile(r"[A-Z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*\Z"), "it is not a time zone", remedy)(value))
+    known = zoneinfo.available_timezones()
+    if known and zone not in known:
+        raise Bad("there is no such time zone", f"The nearest is {nearest(zone, known)}")
+    return zone
 
 
 # ---------------------------------------------------------------- paths
@@ -275,10 +298,10 @@ def volume(value: Any, hidden_sources: Sequence[str], reserved_targets: Sequence
         flags[key] = value.get(key, False)
         if not isinstance(flags[key], bool):
             raise Bad("it is not true or false", "Write true or false", f".{key}", shown(flags[key]))
-    source = _inside(
+    source = inside(
         lambda path: absolute_path(path, "Write an absolute path of the machine"), value["source"], ".source"
     )
-    target = _inside(
+    target = inside(
         lambda path: absolute_path(path, "Write an absolute path inside the hub"), value["target"], ".target"
     )
     for folder in hidden_sources:

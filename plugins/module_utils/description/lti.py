@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import urlsplit
 
+from . import links
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: What hub_lti_platform may be. custom: both endpoints are given.
 PLATFORMS = ("moodle", "canvas", "custom")
@@ -33,8 +35,8 @@ def endpoints(platform: str, issuer: str) -> Optional[tuple[str, str]]:
     return None
 
 
-def sheet(description: Mapping[str, Any]) -> str:
-    """What the LMS's admin must enter, and what the hub knows about the LMS; plain text, ready to be sent by mail."""
+def sheet(description: Mapping[str, Any], wanted: Sequence[Mapping[str, str]]) -> str:
+    """What the LMS's admin must enter, and what the hub knows about the LMS, and the wanted links; plain text, ready to be sent by mail."""
     url, lti = description["public_url"], description["lti"]
     heading = f"JupyterHub {description['name']}: values for the LMS"
     lines = [
@@ -79,7 +81,7 @@ def sheet(description: Mapping[str, Any]) -> str:
             "",
             *_privacy(lti),
         ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + links.section(url, wanted)) + "\n"
 
 
 def _table(*rows: tuple[str, str]) -> tuple[str, ...]:

@@ -45,7 +45,8 @@ class Problem(NamedTuple):
     remedy: str
 
     def __str__(self) -> str:
-        line = f"{self.host}: {self.key} = {self.value}: {self.what}. {self.remedy}."
+        line = f"{self.host}: {self.key} = {self.value}: {self.what}. {self.remedy}"
+        line += "" if line.endswith("?") else "."
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from channel import conda_client, debian, wheels
 from channel.common import HERE, PLATFORM, Suite, sha256, write
 from channel.installer import write_installer
 from channel.package import Package, write_package
+from testbed.common import locked
 
 FACTS = "channel.json"
 
@@ -70,15 +68,6 @@ class Clock:
         return time.monotonic() - self.start
 
 
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Let one build work on an output at a time; the others wait and then find it done."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with (output.parent / f".{output.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _stage(suite: Suite, work: Path, clock: Clock) -> list[Package]:
     staged = work / "staged"
     staged.mkdir()
@@ -121,7 +110,7 @@ def build(suite: Suite, output: Path, *, force: bool = False) -> dict[str, Any]:
     The result replaces the old one at the end, so that a build that is stopped leaves the old one as it was.
     """
     key = inputs_key(suite)
-    with _locked(output):
+    with locked(output.with_name(f".{output.name}.lock")):
         present = facts(output)
         if present.get("key") == key and not force:
             return present

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from channel.common import ChannelError, write
+from testbed.common import locked
 
 WAIT = 10.0
 """Seconds that starting and stopping may take."""
@@ -68,7 +69,12 @@ def serve(directory: Path, bind: str, port: int, state: Path) -> None:
 
 
 def start(directory: Path, bind: str, port: int, state: Path) -> str:
-    """Start a server in the background and return its URL; one that runs already is kept if it fits."""
+    """Start a server in the background and return its URL; one that runs already, or was started at the same time, is kept if it fits."""
+    with locked(state.with_name(f".{state.name}.lock")):
+        return _start(directory, bind, port, state)
+
+
+def _start(directory: Path, bind: str, port: int, state: Path) -> str:
     running = read_state(state)
     if running and running["bind"] == bind and port in (0, running["port"]):
         return str(running["url"])

@@ -12,9 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any, ClassVar
 
 from testbed import base, podman
 from testbed.common import BUILD, RUN_DIR, TestbedError, digest, extra_cas, locked, prefix, write_file
+from testbed.waiting import until
 
 MACHINES = BUILD / "machines"
 IMAGE_FILES = Path(__file__).with_name("machine_image")
@@ -226,18 +225,13 @@ def image(suite: str) -> str:
     with locked(RUN_DIR / f"machine-image-{suite}.lock"):
         if podman.exists("image", name):
             return name
-        print(f"Building {name}", file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="ananke-testbed-") as folder:
             context = Path(folder) / "context"
             shutil.copytree(IMAGE_FILES, context)
             (context / "cas").mkdir()
             for path in extra_cas():
                 shutil.copy(path, context / "cas")
-            settings = [f"--build-arg=BASE={source}", f"--build-arg=RUNTIME={runtime}"]
-            arguments = ["build", "--network=host", *settings, "--tag", name, str(context)]
-            built = podman.run(arguments, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if built.returncode != 0:
-            raise TestbedError(f"building {name} failed: {built.stdout.strip()[-4000:]}")
+            podman.build(name, context, BASE=source, RUNTIME=runtime)
     return name
 
 
@@ -278,13 +272,7 @@ def wait_until(what: str, machine: Machine, ready: Callable[[], bool]) -> None:
     Raises:
         TestbedError: it did not in the machine's time for a boot; the message holds the end of its console.
     """
-    deadline = time.monotonic() + machine.boot_timeout
-    while not ready():
-        if time.monotonic() > deadline:
-            raise TestbedError(
-                f"machine {machine.name}: {what} not within {machine.boot_timeout:.0f} s. {machine.last_words()}"
-            )
-        time.sleep(0.2)
+    until(ready, machine.boot_timeout, f"{what} of machine {machine.name}", told=machine.last_words)
 
 
 def wait_for_systemd(machine: Machine) -> None:

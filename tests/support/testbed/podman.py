@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -239,6 +240,20 @@ def output(arguments: Sequence[str], **options: Any) -> str:
 def exists(kind: str, name: str) -> bool:
     """Tell whether podman has a 'container', 'image' or 'volume' of that name."""
     return run([kind, "exists", name], check=False, capture_output=True).returncode == 0
+
+
+def build(name: str, context: Path, **settings: str) -> None:
+    """Build an image from a folder with a Containerfile; settings are its ARGs.
+
+    Raises:
+        TestbedError: with the end of what the build printed.
+    """
+    print(f"Building {name}", file=sys.stderr)
+    chosen = [f"--build-arg={key}={value}" for key, value in settings.items()]
+    arguments = ["build", "--network=host", *chosen, "--tag", name, str(context)]
+    built = run(arguments, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if built.returncode != 0:
+        raise TestbedError(f"building {name} failed: {built.stdout.strip()[-4000:]}")
 
 
 def remove_images(*repositories: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from testbed import machine, podman
 from testbed.common import BUILD, TestbedError, write_file
+from testbed.waiting import until
 
 ACCOUNT = "prover"
 UID = 2001
@@ -195,12 +196,12 @@ class Proof:
         """A service of the machine on the developer's 127.0.0.1."""
         self.root(f"systemd-run -q -u page python3 -m http.server -d /home/{ACCOUNT}/page 8080")
         url = f"http://127.0.0.1:{self.it.published['8080']}/"
-        deadline = time.monotonic() + 10
-        page = ""
-        while PAGE not in page and time.monotonic() < deadline:
-            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
-                page = answer.read().decode()
-        self.expect(url, page, PAGE)
+
+        def page() -> str:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return str(answer.read().decode())
+
+        until(page, 10, f"{url} answers", lambda found: PAGE in found, passing=OSError)
 
     def comes_back(self, how: Callable[[str], machine.Machine]) -> None:
         """After a reboot or a crash: another boot, the same files, and the container by itself."""
@@ -213,12 +214,8 @@ class Proof:
             raise TestbedError(f"{self.name}: its systemd is older than the reboot")
         self.expect("a file after it", self.root("cat /etc/stamp"), stamp)
         self.expect("a volume after it", self.root("cat /var/lib/ananke/stamp"), stamp)
-        deadline = time.monotonic() + 60
-        unit = ""
-        while unit != "active" and time.monotonic() < deadline:
-            unit = self.account("systemctl --user is-active inner.service || true")
-            time.sleep(0.2)
-        self.expect("the container's unit", unit, "active")
+        show = "systemctl --user is-active inner.service || true"
+        until(lambda: self.account(show), 60, "the container's unit runs", lambda state: state == "active")
         self.check_container()
 
     def inotify(self) -> None:

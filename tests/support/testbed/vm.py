@@ -13,17 +13,14 @@ import os
 import secrets
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from testbed import emulator, podman
 from testbed import machine as machines
-from testbed import podman
 from testbed.client import HARDENED, typing
 from testbed.common import BUILD, RUN_DIR, TestbedError, digest, locked, write_file
 
@@ -40,6 +37,8 @@ DISK_SIZE = "12G"
 """Of each disk; its file takes what is written."""
 BOOT_TIMEOUT = 900
 """Seconds; a boot took 222 on two cores at load 4."""
+CPU = "max,-cx16,-avx,-avx2,-erms,-fsrm,-la57"
+"""With cx16, Debian's kernel panics in emulation; what the others do for speed costs time there."""
 KERNEL = (
     *("root=/dev/vda", "rw", "console=ttyS0", "quiet"),
     "panic=-1",  # emulated CPUs sometimes meet a half-patched kernel (int3); the next boot does not
@@ -49,8 +48,6 @@ KERNEL = (
 """The kernel's command line."""
 NO_CONNECTION = 255
 """What ssh returns when there was none."""
-POWER_OFF = 5.0
-"""Seconds until a killed emulator must be gone."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +150,7 @@ def image() -> str:
     name = f"{IMAGE}:{SUITE}-{digest(source, *parts)}"
     with locked(RUN_DIR / "vm-image.lock"):
         if not podman.exists("image", name):
-            print(f"Building {name}", file=sys.stderr)
-            arguments = ["build", "--network=host", f"--build-arg=MACHINE={source}", "--tag", name, str(IMAGE_FILES)]
-            built = podman.run(arguments, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            if built.returncode != 0:
-                raise TestbedError(f"building {name} failed: {built.stdout.strip()[-4000:]}")
+            podman.build(name, IMAGE_FILES, MACHINE=source)
     return name
 
 
@@ -268,15 +261,18 @@ def qemu_arguments(vm: Vm, cpus: int) -> list[str]:
     mounts = [f"systemd.mount-extra=/dev/vd{'bcdefgh'[number]}:{path}:ext4" for number, path in enumerate(vm.disks)]
     return [
         "qemu-system-x86_64",
-        # without the instruction that is taken away, Debian's kernel panics in emulation
-        *("-accel", "tcg,thread=multi", "-cpu", "max,-cx16", "-smp", str(cpus), "-m", str(vm.memory)),
+        *("-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", str(cpus), "-m", str(vm.memory)),
         *("-kernel", f"{vm.root}/vmlinuz", "-initrd", f"{vm.root}/initrd.img", "-append", " ".join([*kernel, *mounts])),
         *drives,
         *("-netdev", ",".join(network), "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci"),
         *("-fw_cfg", f"name=opt/io.systemd.credentials/tmpfiles.extra,file={vm.directory / 'tmpfiles'}"),
         *("-display", "none", "-monitor", "none", "-serial", f"file:{vm.directory / 'console.log'}"),
-        *("-daemonize", "-pidfile", str(vm.directory / "qemu.pid")),
+        *("-pidfile", str(vm.directory / "qemu.pid")),
     ]
+
+
+def _container(name: str) -> str:
+    return f"{machines.container_name(name)}-emulator"
 
 
 def _disk(folder: Path, number: int) -> Path:
@@ -312,15 +308,13 @@ def _create(vm: Vm) -> None:
     machines.write_access(vm, public)
     for number, origin in enumerate([f"{vm.root}/disk.img", *vm.disks.values()]):
         options = ["-q", "-f", "qcow2", "-F", "raw", "-b", origin]
-        subprocess.run(["qemu-img", "create", *options, str(_disk(vm.directory, number))], check=True)
+        emulator.output("qemu-img", "create", *options, str(_disk(vm.directory, number)))
 
 
 def _start(vm: Vm) -> None:
     machines.refuse_occupied_ports(vm)
     cpus = min(2, os.cpu_count() or 1)
-    started = subprocess.run(qemu_arguments(vm, cpus), capture_output=True, text=True, check=False)
-    if started.returncode != 0:
-        raise TestbedError(f"machine {vm.name}: the emulator did not start: {started.stderr.strip()[-2000:]}")
+    emulator.start(_container(vm.name), qemu_arguments(vm, cpus), vm.pid)
 
 
 @contextlib.contextmanager
@@ -370,14 +364,8 @@ def up(
 def _remove(name: str) -> None:
     """Take a machine's power away, and remove its disks and what is written about it."""
     if (VMS / name / "machine.json").exists():
-        vm = load(name)
-        pid = vm.pid()
-        if pid:
-            os.kill(pid, signal.SIGKILL)
-            deadline = time.monotonic() + POWER_OFF
-            while vm.pid() and time.monotonic() < deadline:
-                time.sleep(0.05)
-        shutil.rmtree(vm.sockets, ignore_errors=True)
+        shutil.rmtree(load(name).sockets, ignore_errors=True)
+        emulator.end(_container(name))
     shutil.rmtree(VMS / name, ignore_errors=True)
 
 
@@ -410,5 +398,5 @@ def down_all(images: bool = False) -> list[str]:
         down(name)
     if images:
         shutil.rmtree(DISKS, ignore_errors=True)
-        podman.remove_images(IMAGE)
+        podman.remove_images(IMAGE, emulator.IMAGE)
     return removed

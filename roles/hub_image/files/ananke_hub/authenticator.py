@@ -25,13 +25,13 @@ from ltiauthenticator.lti13.auth import LTI13Authenticator
 from ltiauthenticator.lti13.constants import LTI13_CUSTOM_CLAIM
 from ltiauthenticator.lti13.validator import LTI13LaunchValidator
 from tornado.httputil import url_concat
-from traitlets import Int, Unicode
+from traitlets import Dict, Int, Set, Unicode
 
 from . import userdata
 from .launches import UsedLaunches
 from .refusals import ASK, REOPEN, TELL_ADMIN, Refused, not_from_course, shown
 from .tokens import signing_key, unknown_client, verify
-from .usernames import username
+from .usernames import is_room_account, username
 
 COOKIE = "ananke-launch-"
 COOKIE_SECONDS = 600
@@ -243,22 +243,36 @@ class LaunchEnd(_LaunchHandler):
 
 
 class DeclaredUsers(Authenticator):
-    """Who may enter and who is a hub admin is what the description says, at any time and not only at the next login."""
+    """Who may enter, who is a hub admin and in which groups is what the description says, at any time and not only at the next login."""
+
+    declared_groups = Dict(config=True, help="JupyterHub's groups, each with its members.")
+    room_accounts = Set(config=True, help="Accounts of rooms, which have servers and never log in.")
 
     def is_admin(self, handler: Any, authentication: dict[str, Any]) -> bool:
         """Always an answer, so that a former admin loses the rights."""
         return authentication["name"] in self.admin_users
 
+    def groups_of(self, name: str) -> list[str]:
+        """The groups that a user is a member of."""
+        return sorted(group for group, members in self.declared_groups.items() if name in members)
+
+    def check_blocked_users(self, username: str, authentication: Any = None) -> Any:
+        """Whether a login may go on; never one as a room, whatever a file of the admin's makes names from."""
+        return not is_room_account(username) and super().check_blocked_users(username, authentication)
+
     def _may_enter(self, name: str) -> bool:
+        if is_room_account(name):  # what its own server asks the hub
+            return name in self.room_accounts
         listed = name in self.allowed_users or name in self.admin_users
         return name not in self.blocked_users and (self.allow_all or listed)
 
     async def refresh_user(self, user: Any, handler: Any = None) -> Any:
-        """Log out whoever may no longer enter; put the admin flag right."""
+        """Log out whoever may no longer enter; put the admin flag and the groups right."""
         if not self._may_enter(user.name):
             return False
-        declared = user.name in self.admin_users
-        return True if user.admin == declared else {"name": user.name, "admin": declared}
+        declared = {"admin": user.name in self.admin_users, "groups": self.groups_of(user.name)}
+        groups = sorted(group.name for group in user.groups) if self.manage_groups else declared["groups"]
+        return True if declared == {"admin": user.admin, "groups": groups} else {"name": user.name, **declared}
 
 
 class WaitingAuthenticator(DeclaredUsers):
@@ -356,7 +370,8 @@ class LmsAuthenticator(DeclaredUsers, LTI13Authenticator):
         return username(self.username_prefix, self.lms_id(claims))
 
     async def authenticate(self, handler: Any, data: Any = None) -> dict[str, Any]:
-        return {"name": self.username_of(data), "auth_state": data}
+        name = self.username_of(data)
+        return {"name": name, "auth_state": data, "groups": self.groups_of(name)}
 
     async def get_authenticated_user(self, handler: Any, data: Any) -> dict[str, Any] | None:
         """As JupyterHub's; whoever is let in is noted in the user data file."""

@@ -23,6 +23,7 @@ from typing import Any
 
 from . import description
 from .description import DescriptionError
+from .init import zone_file
 from .loader import ConfigurationError, load
 from .paths import DESCRIPTION_VARIABLE, Paths
 
@@ -108,6 +109,7 @@ def check(source: str | None) -> str:
             os.environ[DESCRIPTION_VARIABLE] = str(path)
         paths = Paths.current()
         hub = description.load(paths.description)
+        zone_file(paths, hub.time_zone)
         config = Config()
         # what an admin's file prints does not belong to the one line
         with contextlib.redirect_stdout(io.StringIO()):

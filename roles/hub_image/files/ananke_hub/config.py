@@ -8,12 +8,15 @@ of them. Nothing is written here.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import description, space
+from . import description, forgetting, rooms, space, units
 from .authenticator import LmsAuthenticator, WaitingAuthenticator
 from .description import Description
 from .files import read_secret
@@ -48,6 +51,12 @@ def lms_site(hub: Description) -> str:
         return ""
     parts = urlsplit(hub.lti.authorize_url)
     return "" if parts.hostname in SHARED_LMS_HOSTS else f"{parts.scheme}://{parts.netloc}/"
+
+
+def announcement(hub: Description) -> Callable[[Any], str]:
+    """What each of JupyterHub's pages says on top, from its user."""
+    sources = [forgetting.announcement, space.announcement] if hub.forget else [space.announcement]
+    return lambda user: " ".join(filter(None, (source(user) for source in sources)))
 
 
 def base(c: Any) -> None:
@@ -87,7 +96,10 @@ def base(c: Any) -> None:
         "hub_name": hub.name,
         "lms_site": lms_site(hub),
         "has_lms": hub.lti is not None,
-        "announcement": space.announcement,
+        "announcement": announcement(hub),
+        "has_rooms": bool(hub.rooms),
+        "room_entrances": rooms.entrances(hub),
+        "rooms": partial(rooms.open_to, hub),
     }
 
     c.JupyterHub.services = []
@@ -151,13 +163,13 @@ def servers(c: Any) -> None:
     c.Spawner.cmd = [str(paths.jhub / "bin/jupyterhub-singleuser")]
     # Kernels listen on sockets in the user's own folder instead of TCP ports that all users of the hub could read from.
     c.Spawner.args = ["--KernelManager.transport=ipc"]
+    if (
+        importlib.util.find_spec("nb_conda_kernels") is None
+    ):  # an admin's choice, which lists users' environments itself
+        c.Spawner.args.append("--ServerApp.kernel_spec_manager_class=ananke_hub.kernels.UserKernels")
     c.Spawner.default_url = limits.default_url
     c.Spawner.env_keep = ["LANG", "LC_ALL", "TZ"]
-    environment = {"LANG": "C.UTF-8"}
-    if paths.ca_bundle.exists():
-        # conda's programs bring their own list of CAs, which lacks a site's private ones
-        environment.update({"SSL_CERT_FILE": str(paths.ca_bundle), "REQUESTS_CA_BUNDLE": str(paths.ca_bundle)})
-    c.Spawner.environment = {**environment, **limits.environment}
+    c.Spawner.environment = units.environment(paths.ca_bundle, limits.environment)
 
     c.SystemdSpawner.dynamic_users = True
     c.SystemdSpawner.isolate_tmp = True
@@ -168,10 +180,13 @@ def servers(c: Any) -> None:
     c.Spawner.cpu_limit = limits.cpus
     c.AnankeSpawner.swap_limit = limits.swap
     c.AnankeSpawner.tasks_limit = limits.tasks
+    c.AnankeSpawner.forget_homes = hub.forget
+    allowed = {rooms.account(room): rooms.visitors(hub, room) for room in hub.rooms}
+    c.AnankeSpawner.room_visitors = {name: None if users is None else sorted(users) for name, users in allowed.items()}
 
 
 def users(c: Any) -> None:
-    """Who may enter, who is a hub admin, and where names are kept."""
+    """Who may enter the hub and its rooms, who is a hub admin, and where names are kept."""
     hub, paths = current()
     c.Authenticator.admin_users = set(hub.admins)
     c.Authenticator.allowed_users = set(hub.users) | set(hub.admins) if hub.users else set()
@@ -180,6 +195,11 @@ def users(c: Any) -> None:
     c.Authenticator.allow_existing_users = False
     c.Authenticator.username_pattern = rf"^[a-z][a-z0-9_-]{{0,{MAX_LENGTH - 1}}}$"
     c.Authenticator.auth_refresh_age = 60
+    # Then JupyterHub asks us for a person's groups, and nobody else changes them.
+    c.Authenticator.manage_groups = bool(hub.groups)
+    c.DeclaredUsers.declared_groups = {name: list(members) for name, members in hub.groups.items()}
+    c.DeclaredUsers.room_accounts = {rooms.account(room) for room in hub.rooms}
+    c.JupyterHub.load_roles.extend(rooms.roles(hub))
     c.LmsAuthenticator.user_data_file = str(paths.user_data)
 
 

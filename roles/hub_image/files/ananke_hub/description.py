@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .usernames import MAX_LENGTH, ROOM_PREFIX, is_room_account, may_be_room_account
+
 VERSION = 1
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 HUB_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
 USER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}\Z")
 USER_PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,7}\Z")
+ROOM_NAME = re.compile(rf"(?=.{{1,{MAX_LENGTH - len(ROOM_PREFIX)}}}\Z)[a-z](?:[a-z0-9-]*[a-z0-9])?\Z")
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 CLAIM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 BASE_URL = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*\Z")
+TIME_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*\Z")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -71,6 +75,17 @@ class Lti:
 
 
 @dataclass(frozen=True)
+class Room:
+    """Where people work together: everybody (``public``), or these users and the members of these groups."""
+
+    name: str
+    title: str
+    public: bool
+    users: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Description:
     """One hub."""
 
@@ -78,8 +93,12 @@ class Description:
     base_url: str
     public_url: str
     log_level: str
+    time_zone: str
+    forget: bool
     admins: tuple[str, ...]
     users: tuple[str, ...]
+    groups: dict[str, tuple[str, ...]]
+    rooms: tuple[Room, ...]
     servers: Servers
     culling: Culling
     lti: Lti | None
@@ -125,6 +144,12 @@ def _number(low: float, allowed: str, *, integer: bool = True, optional: bool = 
     return check
 
 
+def _boolean(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _fail(key, value, "true or false")
+    return value
+
+
 def _choice(*choices: str) -> Check:
     def check(key: str, value: Any) -> str:
         if value not in choices:
@@ -135,7 +160,7 @@ def _choice(*choices: str) -> Check:
 
 
 def _list(item: Check, *, minimum: int = 0) -> Check:
-    def check(key: str, value: Any) -> tuple[str, ...]:
+    def check(key: str, value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) < minimum:
             raise _fail(key, value, f"a list of at least {minimum} items" if minimum else "a list")
         items = tuple(item(f"{key}[{number}]", entry) for number, entry in enumerate(value))
@@ -194,7 +219,38 @@ def _section(key: str, value: Any, checks: Mapping[str, Check]) -> dict[str, Any
     return {name: check(prefix + name, value[name]) for name, check in checks.items()}
 
 
-_USER = _text(USER_NAME, "a user name: lower case letters, digits, _ and -, a letter first, 31 at most")
+def _user(key: str, value: Any) -> str:
+    allowed = f"a user name: lower case letters, digits, _ and -, a letter first, 31 at most, not {ROOM_PREFIX}..."
+    if not isinstance(value, str) or not USER_NAME.match(value) or is_room_account(value):
+        raise _fail(key, value, allowed)
+    return value
+
+
+_GROUP = _text(USER_NAME, "a group's name: lower case letters, digits, _ and -, a letter first, 31 at most")
+
+
+def _groups(key: str, value: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise _fail(key, value, "a mapping of names to lists of users")
+    return {_GROUP(key, name): _list(_user)(f"{key}.{name}", users) for name, users in value.items()}
+
+
+_ROOM: dict[str, Check] = {
+    "name": _text(ROOM_NAME, "a room's name: lower case letters, digits and - inside, a letter first, 26 at most"),
+    "title": _line,
+    "public": _boolean,
+    "users": _list(_user),
+    "groups": _list(_GROUP),
+}
+
+
+def _username_prefix(key: str, value: Any) -> str:
+    allowed = "lower case letters, digits, _ and -, a letter first, 8 at most"
+    prefix: str = _text(USER_PREFIX, allowed)(key, value)
+    if may_be_room_account(prefix):
+        raise _fail(key, value, f"such that no name can start with {ROOM_PREFIX}, as those of room accounts do")
+    return prefix
+
 
 _SERVERS: dict[str, Check] = {
     "memory": _number(2**20, "a number of bytes, at least 1 MiB", optional=True),
@@ -218,7 +274,7 @@ _LTI: dict[str, Check] = {
     "authorize_url": _url,
     "jwks_endpoint": _url,
     "username_key": _text(CLAIM_NAME, "the name of a claim, such as sub, email or custom_NAME"),
-    "username_prefix": _text(USER_PREFIX, "lower case letters, digits, _ and -, a letter first, 8 at most"),
+    "username_prefix": _username_prefix,
 }
 
 
@@ -237,8 +293,12 @@ _HUB: dict[str, Check] = {
     "base_url": _text(BASE_URL, "a path that starts and ends with /"),
     "public_url": _url,
     "log_level": _choice(*LOG_LEVELS),
-    "admins": _list(_USER),
-    "users": _list(_USER),
+    "time_zone": _text(TIME_ZONE, "a time zone such as Europe/Berlin or UTC"),
+    "forget": _boolean,
+    "admins": _list(_user),
+    "users": _list(_user),
+    "groups": _groups,
+    "rooms": _list(lambda key, value: Room(**_section(key, value, _ROOM))),
     "servers": lambda key, value: Servers(**_section(key, value, _SERVERS)),
     "culling": lambda key, value: Culling(**_section(key, value, _CULLING)),
     "lti": lambda key, value: None if value is None else Lti(**_section(key, value, _LTI)),
@@ -254,7 +314,17 @@ def parse(data: Any) -> Description:
     path = urlsplit(values["public_url"]).path
     if path != values["base_url"]:
         raise _fail("public_url", values["public_url"], f"a URL whose path is base_url, {values['base_url']}")
+    _check_rooms(values["rooms"], values["groups"])
     return Description(**values)
+
+
+def _check_rooms(rooms: tuple[Room, ...], groups: Mapping[str, Any]) -> None:
+    for number, room in enumerate(rooms):
+        if room.name in (other.name for other in rooms[:number]):
+            raise _fail(f"rooms[{number}].name", room.name, "a name of its own")
+        for group in room.groups:
+            if group not in groups:
+                raise _fail(f"rooms[{number}].groups", group, "one of groups")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

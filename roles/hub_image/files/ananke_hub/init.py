@@ -2,8 +2,8 @@
 """What ``ananke-init.service`` does at each start of a container, before the proxy and the hub: ``python -m
 ananke_hub.init``.
 
-Secrets are made once and never renewed, since renewing them logs everybody out. Modes are put right. Private CAs
-become trusted. The proxy gets its pages for the time when the hub is away.
+Secrets are made once and never renewed, since renewing them logs everybody out. Modes are put right. The time zone is
+set. Private CAs become trusted. The proxy gets its pages for the time when the hub is away.
 """
 
 from __future__ import annotations
@@ -83,6 +83,29 @@ def fix_modes(paths: Paths) -> None:
             file.chmod(0o600)
 
 
+def zone_file(paths: Paths, zone: str) -> Path:
+    """The file of the time zone ``zone``. Raises DescriptionError where this image has none of the name."""
+    file = paths.zones / zone
+    if not file.is_file():
+        raise DescriptionError(
+            f"time_zone: this hub's image knows no {zone}: set hub_time_zone to a current name, such as Europe/Berlin"
+        )
+    return file
+
+
+def set_time_zone(paths: Paths, zone: str) -> None:
+    """Make ``zone`` the local time of whatever starts from now on, users' kernels among it."""
+    file = zone_file(paths, zone)
+    if os.path.realpath(paths.local_time) != os.path.realpath(file):
+        fresh = paths.local_time.with_name(".localtime.new")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(file)
+        fresh.replace(paths.local_time)
+    name = paths.local_time.with_name("timezone")  # what some programs, R among them, read instead
+    if not name.exists() or name.read_text().strip() != zone:
+        write_atomically(name, f"{zone}\n".encode(), 0o644)
+
+
 def _certificates(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.crt")) if path.is_file()}
 
@@ -150,6 +173,7 @@ def main() -> int:
     paths = Paths.current()
     try:
         hub = description.load(paths.description)
+        set_time_zone(paths, hub.time_zone)
         fix_modes(paths)
         made = ensure_secrets(paths)
         changed = install_cas(paths)

@@ -25,6 +25,8 @@ class Paths:
     private: Path = Path("/var/lib/private")
     trusted_cas: Path = Path("/usr/local/share/ca-certificates/ananke")
     ca_bundle: Path = Path("/etc/ssl/certs/ca-certificates.crt")
+    zones: Path = Path("/usr/share/zoneinfo")
+    local_time: Path = Path("/etc/localtime")
     proxy_pages: Path = Path("/run/ananke/proxy-pages")
     jhub: Path = Path("/opt/conda/envs/jhub")
 

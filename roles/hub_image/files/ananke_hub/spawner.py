@@ -16,10 +16,11 @@ from typing import Any, ClassVar
 
 from jupyterhub.utils import random_port
 from systemdspawner import SystemdSpawner, systemd
-from traitlets import Float, Int, List, Unicode
+from traitlets import Bool, Dict, Float, Int, List, Unicode
 
-from . import space, units
+from . import forgetting, rooms, space, units
 from .paths import Paths
+from .usernames import is_room_account
 
 
 class Queue:
@@ -58,6 +59,7 @@ class AnankeSpawner(SystemdSpawner):
     swap_limit = Int(None, allow_none=True, config=True, help="Bytes of swap for each server; None: no limit.")
     tasks_limit = Int(None, allow_none=True, config=True, help="Processes and threads of each server; None: no limit.")
     concurrent_starts = Int(8, min=1, config=True, help="Servers that may be starting at a time; further ones queue.")
+    forget_homes = Bool(False, config=True, help="Whether users' homes are emptied when their servers stop.")
     server_start_timeout = Int(120, min=1, config=True, help="Seconds for a server's start, not counting the queue.")
     poll_interval_start = Float(0.2, min=0.05, config=True, help="Seconds between looks at a starting server.")
     server_paths = List(
@@ -67,11 +69,16 @@ class AnankeSpawner(SystemdSpawner):
         help="PATH of servers.",
     )
 
+    room_visitors = Dict(config=True, help="Accounts of rooms, each with the list of its visitors; None: everybody.")
+
     _queue: ClassVar[Queue | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.unit_name = units.unit_name(self.user.name)
+        self.is_room = is_room_account(self.user.name)
+        #: Of a room's running server: who could enter when it started.
+        self.visitors: list[str] | None = []
 
     @classmethod
     def queue(cls, places: int) -> Queue:
@@ -102,6 +109,47 @@ class AnankeSpawner(SystemdSpawner):
                 "hub_lti_username_prefix avoids such names."
             )
 
+    def get_args(self) -> list[str]:
+        """As JupyterHub's; in a room, people work together."""
+        return [*super().get_args(), *(rooms.ARGUMENTS if self.is_room else ())]
+
+    def refuse_closed_room(self) -> None:
+        """Raise StartFailed for an account of a room that is none."""
+        if self.is_room and self.user.name not in self.room_visitors:
+            raise StartFailed(
+                "This room is closed; its files are kept. To open it, whoever runs this hub declares it in hub_rooms."
+            )
+        if self.is_room and not rooms.can_collaborate():
+            raise StartFailed(
+                "This room cannot be opened, since this hub lacks the feature rtc. Tell your teacher, who should tell "
+                "whoever runs this hub: the module hub_features adds it, or the definition of the hub's image."
+            )
+
+    def get_state(self) -> dict[str, Any]:
+        """As systemdspawner's; of a room, for whom it was started."""
+        return {**super().get_state(), **({"visitors": self.visitors} if self.is_room else {})}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self.visitors = state.get("visitors", [])
+
+    def somebody_lost_access(self) -> bool:
+        """Whether this is a room's server that somebody could enter who no longer may; their connections would stay open."""
+        if not self.is_room:
+            return False
+        if self.user.name not in self.room_visitors:
+            return True
+        now = self.room_visitors[self.user.name]
+        return now is not None and (self.visitors is None or not set(self.visitors) <= set(now))
+
+    async def poll(self) -> int | None:
+        """As systemdspawner's; stops the server of a room that somebody lost access to."""
+        if self.somebody_lost_access() and await systemd.service_running(self.unit_name):
+            self.log.warning("%s is stopped, since somebody may no longer enter this room.", self.unit_name)
+            await systemd.stop_service(self.unit_name)
+        status: int | None = await super().poll()
+        return status
+
     async def start(self) -> tuple[str, int]:
         queue = self.queue(self.concurrent_starts)
         await queue.enter(self)
@@ -112,6 +160,8 @@ class AnankeSpawner(SystemdSpawner):
 
     async def _start_unit(self) -> tuple[str, int]:
         self.refuse_foreign_home()
+        self.refuse_closed_room()
+        self.visitors = self.room_visitors.get(self.user.name)
         shortage = space.notice(self.user.name, Paths.current())
         if shortage:  # who cannot save must be able to delete, so the server starts all the same
             self.log.warning("%s: %s", self.user.name, shortage)
@@ -130,6 +180,9 @@ class AnankeSpawner(SystemdSpawner):
             readonly_paths=[self._expand_user_vars(path) for path in self.readonly_paths or ()],
             readwrite_paths=[self._expand_user_vars(path) for path in self.readwrite_paths or ()],
         )
+        if self.forget_homes:
+            await self._forget()
+            properties.update(dict.fromkeys(("OnSuccess", "OnFailure"), units.forgetting(self.user.name)))
         properties.update(self.unit_extra_properties)
         units.prepare(self.unit_name)
         code = await systemd.start_transient_service(
@@ -145,6 +198,13 @@ class AnankeSpawner(SystemdSpawner):
             raise StartFailed(self._failure("could not be started"))
         await self._wait_until_listening()
         return self.ip or "127.0.0.1", self.port
+
+    async def _forget(self) -> None:
+        """Have the home emptied. Where that still goes on since the last server's end, wait: until then systemd keeps that server's unit."""
+        unit = units.forgetting(self.user.name)
+        process = await asyncio.create_subprocess_exec("systemctl", "start", unit)
+        if await process.wait() != 0:
+            self.log.error("Not all of the home of %s is forgotten: see journalctl -u %s", self.user.name, unit)
 
     def _failure(self, what: str) -> str:
         shortage = space.notice(self.user.name, Paths.current())
@@ -173,8 +233,8 @@ class AnankeSpawner(SystemdSpawner):
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """What the spawn page shows while one waits."""
         shortage = space.notice(self.user.name, Paths.current())
-        if shortage:
-            yield {"progress": 5, "message": shortage}
+        for message in filter(None, (forgetting.NOTICE if self.forget_homes else "", shortage)):
+            yield {"progress": 5, "message": message}
         queue = self.queue(self.concurrent_starts)
         shown: int | None = -1
         while True:

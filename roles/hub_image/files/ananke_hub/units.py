@@ -89,6 +89,18 @@ def session(name: str, unit: str = "", paths: Iterable[str] = PATHS, shell: str 
     }
 
 
+def environment(ca_bundle: Path, wanted: Mapping[str, str]) -> dict[str, str]:
+    """The environment of all users' processes; ``wanted`` is what the hub's description adds to it or changes."""
+    # conda's programs bring their own list of CAs, which lacks a site's private ones
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if ca_bundle.exists() else ()
+    return {"LANG": "C.UTF-8", **dict.fromkeys(names, str(ca_bundle)), **wanted}
+
+
+def forgetting(name: str) -> str:
+    """The unit that empties the home of the user ``name``; a server's unit names it as what follows its end."""
+    return f"ananke-forget@{name}.service"
+
+
 def unit_properties(
     name: str,
     *,

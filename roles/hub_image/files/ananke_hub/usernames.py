@@ -13,6 +13,8 @@ import re
 import unicodedata
 
 MAX_LENGTH = 31
+#: Accounts of rooms are called so, and nobody else: no prefix of people's names leads there.
+ROOM_PREFIX = "room-"
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 _HASH_LENGTH = 16
 _HASHED = re.compile(rf".*-[a-z2-7]{{{_HASH_LENGTH}}}\Z")
@@ -41,6 +43,16 @@ def _slug(identifier: str) -> str:
     """What can be read of an odd id."""
     decomposed = unicodedata.normalize("NFKD", identifier).encode("ascii", "ignore").decode("ascii").lower()
     return re.sub(r"[^a-z0-9]+", "-", decomposed).strip("-")
+
+
+def is_room_account(name: str) -> bool:
+    """Whether this is the user name of a room, and not of a person."""
+    return name.startswith(ROOM_PREFIX)
+
+
+def may_be_room_account(prefix: str) -> bool:
+    """Whether a name that starts with ``prefix`` can be that of a room account."""
+    return prefix.startswith(ROOM_PREFIX) or ROOM_PREFIX.startswith(prefix)
 
 
 def username(prefix: str, identifier: str) -> str:
