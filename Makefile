@@ -66,7 +66,7 @@ hardened: setup ## every role on one machine, seen from elsewhere on its network
 	nice -n 5 molecule test --scenario-name hardened
 
 vm: setup ## what needs a kernel: limits, settings, records, homes, quotas, reboots, on a virtual machine
-	pytest --capture=no --durations=25 --ignore=tests/vm/test_lynis.py tests/vm
+	pytest --capture=no --durations=25 --reruns=1 --max-suite-reruns=3 --rerun-show-tracebacks --ignore=tests/vm/test_lynis.py tests/vm
 
 vm-disks: setup ## what `make vm` needs and the computer makes faster than the virtual machine
 	python tests/vm/disks.py
