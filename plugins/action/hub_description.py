@@ -23,7 +23,7 @@ _MACHINE_VARIABLES = {
 
 def _known_names(options: Mapping[str, set[str]]) -> set[str]:
     """All names of variables that the collection's roles take of a hub."""
-    registered = {"container_admin_result", "hub_described"}
+    registered = {"container_admin_result", "hub_described", "hub_prove", "hub_result"}
     return registered.union(*({name for name in names if name.startswith(PREFIXES)} for names in options.values()))
 
 

@@ -15,12 +15,15 @@ import difflib
 import functools
 import http.client
 import json
+import os
 import time
 import typing as t
 import urllib.parse
 
 DESCRIPTION = "/etc/ananke/hub.json"
 TOKEN = "/var/lib/jupyterhub/api_token"  # noqa: S105 - a path
+CLOSING = "/run/ananke/closing.json"  # ananke_hub.closing reads it
+REOPENS = 900  # seconds after which a hub opens by itself that was closed for something that never came
 ADDRESS = "http://127.0.0.1:8081"  # where the hub listens in its container, behind the proxy
 PAGE = 200  # users in one answer; JupyterHub gives no more
 POLL = 0.2  # seconds between the first looks at a server that starts or stops
@@ -255,11 +258,55 @@ def bring(hub: Hub, wanted: Outcome, timeout: float, wait: bool) -> Outcome:
     return done
 
 
+def close(root: str, grace: float, timeout: float) -> None:
+    """Have the hub start no server any more, and tell people that theirs is stopped after ``grace`` seconds."""
+    at = time.time() + grace
+    os.makedirs(os.path.dirname(root + CLOSING), mode=0o755, exist_ok=True)
+    with open(root + CLOSING + ".new", "w", encoding="ascii") as file:
+        json.dump({"at": at, "until": at + timeout + REOPENS}, file)
+    os.replace(root + CLOSING + ".new", root + CLOSING)
+
+
+def reopen(root: str, check: bool) -> Model:
+    """Undo :func:`close`."""
+    closed = os.path.exists(root + CLOSING)
+    if closed and not check:
+        os.unlink(root + CLOSING)
+    return {"changed": closed, "diff": {"before": "closed\n" if closed else "", "after": ""}}
+
+
+def drain(hub: Hub, parameters: Model) -> tuple[list[Outcome], list[Model], int]:
+    """Close the hub, wait until all servers have gone or the grace is over, and stop those that are left.
+
+    Returns what was done, who still has a server, and how many users there are. Raises Failure.
+    """
+    root, timeout, end = parameters.get("root", ""), parameters["timeout"], time.monotonic() + parameters["grace"]
+    users, known = choose(hub, None, time.monotonic() + timeout)
+    if parameters["check"]:
+        return [Outcome(user["name"], stopped=True) for user in users], users, known
+    close(root, parameters["grace"] if users else 0, timeout)
+    for pause in pauses(end):
+        users, known = choose(hub, None, time.monotonic() + timeout)
+        if not users:
+            return [], [], known
+        time.sleep(max(0, min(pause, end - time.monotonic())))
+    outcomes = each(hub, [Outcome(user["name"], stopped=True) for user in users], parameters)
+    return outcomes, *choose(hub, None, time.monotonic() + timeout)
+
+
+def each(hub: Hub, outcomes: list[Outcome], parameters: Model) -> list[Outcome]:
+    """Do what is planned, some servers at a time."""
+    wait = parameters["wait"] or parameters["state"] == "drained"
+    with concurrent.futures.ThreadPoolExecutor(parameters["parallel"]) as pool:
+        return list(pool.map(lambda one: bring(hub, one, parameters["timeout"], wait), outcomes))
+
+
 def main(parameters: Model) -> Model:
     """List servers, or bring them to a state.
 
-    :param parameters: ``state``; ``users``: names, None for all whose server runs; ``idle_for``: seconds or None; ``wait``; ``timeout``: seconds
-        for each server; ``parallel``; ``check``; in tests ``root``, a folder in place of / (default: ""), and ``hub``, its address
+    :param parameters: ``state``; ``users``: names, None for all whose server runs; ``idle_for``: seconds or None; ``grace``: seconds; ``wait``;
+        ``timeout``: seconds for each server; ``parallel``; ``check``; in tests ``root``, a folder in place of / (default: ""), and ``hub``, its
+        address
     :raises Failure: the hub cannot be asked, or some server is not in the wanted state
     """
     state, names, timeout = parameters["state"], parameters["users"], parameters["timeout"]
@@ -267,16 +314,24 @@ def main(parameters: Model) -> Model:
         raise Failure("users: say whose servers to start")
     if parameters["idle_for"] is not None and state not in ("stopped", "restarted"):
         raise Failure(f"idle_for: not with state {state}; it narrows down which servers are stopped or restarted")
+    if parameters["grace"] < 0 or (parameters["grace"] and state != "drained"):
+        raise Failure("grace: seconds, 0 or more, and only with state drained")
+    if state in ("drained", "reopened") and names is not None:
+        raise Failure(f"users: not with state {state}, which is for all of the hub")
+    if state == "reopened":
+        return reopen(parameters.get("root", ""), parameters["check"])
     for key in ("idle_for", "timeout", "parallel"):
         if parameters[key] is not None and parameters[key] < 1:
             raise Failure(f"{key}: {parameters[key]} is too little, 1 is the least")
     hub = connect(parameters.get("root", ""), parameters.get("hub", ADDRESS))
-    users, known = choose(hub, names, time.monotonic() + timeout)
-    outcomes = [one for user in users if (one := plan(user, state, parameters["idle_for"]))]
-    if outcomes and not parameters["check"]:
-        with concurrent.futures.ThreadPoolExecutor(parameters["parallel"]) as pool:
-            outcomes = list(pool.map(lambda one: bring(hub, one, timeout, parameters["wait"]), outcomes))
+    if state == "drained":
+        outcomes, users, known = drain(hub, parameters)
+    else:
         users, known = choose(hub, names, time.monotonic() + timeout)
+        outcomes = [one for user in users if (one := plan(user, state, parameters["idle_for"]))]
+        if outcomes and not parameters["check"]:
+            outcomes = each(hub, outcomes, parameters)
+            users, known = choose(hub, names, time.monotonic() + timeout)
     done = [one for one in outcomes if one.stopped or one.started]
     words = {(True, False): "stopped", (False, True): "running", (True, True): "restarted"}
     failures = [{"user": one.user, "reason": one.reason} for one in outcomes if one.reason]

@@ -16,7 +16,7 @@ description:
   - A changed description restarts JupyterHub inside the container, which ends no kernel; only a changed unit (image, limits, volumes ...)
     replaces the container.
   - A changed description is loaded by the JupyterHub in the running container before it replaces the old one. When the changed hub does not
-    become healthy, the old state comes back and the module fails.
+    become healthy, the old state comes back, the container with the database that it had, and the module fails.
   - Hubs that start together take turns, a few for each CPU of the machine, which is quicker for all of them.
   - Without changes it is one module execution that starts no process.
   - Must run as the container admin.
@@ -126,9 +126,16 @@ options:
     type: dict
     default: {}
   health_timeout:
-    description: Seconds until a started hub must be healthy.
+    description: Seconds until a started hub must be healthy. One that ends again and again is given up earlier.
     type: int
     default: 120
+  prove:
+    description:
+      - Whether a hub that was changed has to prove that it works, beyond being healthy. It answers an announced launch and refuses a token that is not
+        the LMS's, starts a server of its own account C(ananke-probe), and each kernel that is offered there runs a cell. Then the account goes.
+      - A hub that does not work is one that failed. The old state comes back.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -162,279 +169,89 @@ image:
   description: Reference of the image that the hub runs.
   type: str
   returned: success, and the account exists
+replaced:
+  description: Whether the container made place for another one (in check mode, would), which ends all servers.
+  type: bool
+  returned: success
+away:
+  description: Seconds without the hub, from the end of the old state until the new one was healthy; 0 for a new hub.
+  type: float
+  returned: success, and the account exists
+proof:
+  description:
+    - With O(prove) and a change, what the hub did. C(launch) says in words how a launch went, C(server) is the seconds that a server took, and
+      C(kernels) those that each kernel took to run a cell, by its name.
+  type: dict
+  returned: success, and the account exists
+healthy_before:
+  description: Whether the hub was healthy before anything was done.
+  type: bool
+  returned: success
 healthy_after:
   description: Seconds that the module waited for the hub to become healthy; 0 where it was.
   type: float
   returned: success, and the account exists
 """
 
-import contextlib
-import functools
-import http.client
-import json
 import os
-import pwd
-import shlex
-import tempfile
 import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
-    container,
-    files,
-    hub_folder,
-    sockets,
-    time_zone,
-    turns,
-)
-from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Commands
-
-QUADLET = "/usr/libexec/podman/quadlet"
-POLL = 0.1
-"""Seconds between the first questions to a hub that starts."""
-PATIENCE = 1 / 20
-"""How much longer each question waits, of the time that has passed: a slow machine has better things to do than to say 503."""
-MANAGER_TIMEOUT = 30
-"""Seconds until the container admin's systemd manager must be there after lingering was enabled."""
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import files, hub_database, hub_folder, turns
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.hub_container import Hub, HubError
 
 
-class HubError(Exception):
-    """What is wrong with a hub, and what to do about it."""
+class Done(t.NamedTuple):
+    """What a run did, or would do."""
+
+    actions: list[str]
+    diff: list[dict[str, str]]
+    replaced: bool = False
+    """Whether the container makes place for a new one, which ends all servers."""
+    away: float = 0.0
+    """Seconds without the hub."""
+    proof: t.Optional[dict[str, t.Any]] = None
+    healthy_before: bool = True
 
 
-class Hub:
-    """One hub of this account, with the means to look at it and to change it."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.wish = module.params
-        self.account = pwd.getpwuid(os.getuid())
-        self.name = f"ananke-{self.wish['name']}"
-        self.service = f"{self.name}.service"
-        self.folder = os.path.join(self.account.pw_dir, "hubs", self.wish["name"])
-        self.quadlet = os.path.exists(QUADLET)
-        self.commands = Commands(module)
-        servers = {**self.wish["description"]["servers"], "environment": json.loads(self.wish["environment"] or "{}")}
-        zone = self.wish["description"].get("time_zone") or time_zone.of_machine()
-        self.description = {**self.wish["description"], "servers": servers, "time_zone": zone}
-        self.waited = 0.0
-        config = os.path.join(self.account.pw_dir, ".config")
-        self.unit_path = (
-            os.path.join(config, "containers/systemd", f"{self.name}.container")
-            if self.quadlet
-            else os.path.join(config, "systemd/user", self.service)
-        )
-
-    def run(self, argv: t.Sequence[str], stdin: str | None = None, **environment: str) -> tuple[int, str]:
-        """Run a command in the account's own systemd session; returns exit status and output."""
-        runtime = f"/run/user/{self.account.pw_uid}"
-        environment = {
-            "XDG_RUNTIME_DIR": runtime,
-            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={runtime}/bus",
-            "HOME": self.account.pw_dir,
-            **environment,
-        }
-        return self.commands.status(argv, stdin, environment)
-
-    def systemctl(self, *arguments: str) -> None:
-        """Run systemctl for the account's manager."""
-        status, output = self.run(["systemctl", "--user", *arguments])
-        if status:
-            raise HubError(f"systemctl --user {' '.join(arguments)} failed: {output.strip()}")
-
-    @functools.cached_property
-    def image(self) -> str:
-        """Reference of the image that the definition stands for on this machine."""
-        if self.module.check_mode and self.wish["image_foretold"]:
-            return str(self.wish["image_foretold"])
-        path = os.path.join(self.wish["image_records"], f"{self.wish['image']}.json")
-        text = files.read(path)
-        if text is None and self.module.check_mode:
-            return f"localhost/ananke/{self.wish['image']}:not-built-yet"
-        if text is None:
-            raise HubError(
-                f"hub_image {self.wish['image']}: this machine has no such image ({path} is missing);"
-                " build it first: ansible-playbook ananke.jupyterhub.images"
-            )
-        return str(json.loads(text)["reference"])
-
-    @functools.cached_property
-    def unit(self) -> str:
-        """Text of the unit."""
-        limits = {key: self.wish[key] for key in ("memory", "cpus", "pids")}
-        held, lost = container.limit(limits, container.delegated(self._controllers()))
-        if {"memory", "cpus"} & set(lost):
-            self.module.warn(
-                f"hub {self.wish['name']}: this machine delegates no cgroup controllers for {', '.join(lost)} to"
-                f" {self.account.pw_name}: the container runs without these limits"
-            )
-        described = container.Container(
-            name=self.name,
-            image=self.image,
-            folder=self.folder,
-            port=self.wish["port"],
-            user_quota=self.wish["user_quota"],
-            devices=tuple(self.wish["devices"]),
-            volumes=tuple(container.Volume(**one) for one in self.wish["volumes"]),
-            hosts=tuple((name, self.address(wanted)) for name, wanted in sorted(self.wish["extra_hosts"].items())),
-            **held,
-        )
-        return container.quadlet(described) if self.quadlet else container.plain(described)
-
-    def address(self, wanted: str) -> str:
-        """An address for a host of the container. A podman without Quadlet does not know host-gateway."""
-        if wanted != "host-gateway" or self.quadlet:
-            return wanted
-        try:
-            return sockets.primary_address()
-        except OSError as error:
-            raise HubError(
-                f"hub_extra_hosts: this machine has no route to the outside ({error}), so host-gateway means nothing:"
-                " write the machine's address instead"
-            ) from error
-
-    def _controllers(self) -> str:
-        uid = self.account.pw_uid
-        return files.read(f"/sys/fs/cgroup/user.slice/user-{uid}.slice/user@{uid}.service/cgroup.controllers") or ""
-
-    def wanted(self) -> list[hub_folder.Wanted]:
-        """All files of the hub."""
-        wish = self.wish
-        return [
-            *hub_folder.wanted_files(
-                self.folder,
-                self.name,
-                self.description,
-                wish["config_files"],
-                wish["ca_certificates"],
-                wish["lms_sheet"],
-            ),
-            hub_folder.Wanted(self.unit_path, self.unit, 0o644, hub_folder.UNIT),
-        ]
-
-    def healthy(self) -> bool:
-        """Whether the hub answers on its port."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.wish["port"], timeout=5)
-        try:
-            connection.request("GET", f"{self.description['base_url']}hub/health")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    def wait(self) -> bool:
-        """Wait until the hub is healthy; False when it is not in time."""
-        started = time.monotonic()
-        while not self.healthy():
-            passed = time.monotonic() - started
-            if passed > self.wish["health_timeout"]:
-                return False
-            time.sleep(max(POLL, passed * PATIENCE))
-        self.waited += time.monotonic() - started
-        return True
-
-    def wait_for_manager(self) -> None:
-        """Lingering starts the account's manager in the background: wait for it."""
-        socket = f"/run/user/{self.account.pw_uid}/systemd/private"
-        deadline = time.monotonic() + MANAGER_TIMEOUT
-        while not os.path.exists(socket):
-            if time.monotonic() > deadline:
-                raise HubError(
-                    f"the systemd manager of {self.account.pw_name} does not run ({socket} is missing);"
-                    f" see: systemctl status user@{self.account.pw_uid}.service"
-                )
-            time.sleep(0.05)
-
-    def running(self) -> bool:
-        """Whether the container's unit is active."""
-        return self.run(["systemctl", "--user", "is-active", "--quiet", self.service])[0] == 0
-
-    def validate_unit(self) -> None:
-        """Let Quadlet read the unit before it is installed."""
-        if not self.quadlet:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            files.write(os.path.join(folder, f"{self.name}.container"), self.unit, 0o600)
-            status, output = self.run([QUADLET, "-dryrun", "-user"], QUADLET_UNIT_DIRS=folder)
-        if status or f"---{self.service}---" not in output:
-            raise HubError(f"podman refuses the unit of hub {self.wish['name']}: {output.strip()}")
-
-    def validate_description(self) -> None:
-        """Let the JupyterHub of the running container load the description before it replaces the old one."""
-        check = [f"{container.JHUB}/bin/python", "-m", "ananke_hub.check", "--description", "-"]
-        status, output = self.run(
-            ["podman", "exec", "--interactive", self.name, *check], stdin=json.dumps(self.description)
-        )
-        if status:
-            raise HubError(f"JupyterHub refuses the description of hub {self.wish['name']}: {output.strip()}")
-
-    def restart_container(self) -> None:
-        """Let systemd start the container anew, with the unit that is on disk.
-
-        Twice if need be: many containers that start together may make podman's notification come too late for systemd, which
-        then takes a container that runs for a failed one.
-        """
-        self.systemctl("daemon-reload")
-        if not self.quadlet:
-            self.systemctl("enable", "--quiet", self.service)
-        with contextlib.suppress(HubError):
-            return self.systemctl("restart", self.service)
-        return self.systemctl("restart", self.service)
-
-    def restart_hub(self) -> None:
-        """Restart JupyterHub in the container; servers and kernels go on."""
-        for command in (
-            [f"{container.JHUB}/bin/python", "-m", "ananke_hub.init"],
-            ["systemctl", "restart", "jupyterhub.service"],
-        ):
-            status, output = self.run(["podman", "exec", self.name, *command])
-            if status:
-                raise HubError(f"{shlex.join(command)} failed in {self.name}: {output.strip()}")
-
-    def log(self) -> str:
-        """What the container and its hub said last."""
-        in_container = ["podman", "exec", self.name, "journalctl", "--no-pager", "--lines=15", "--output=cat"]
-        texts = [
-            self.run([*in_container, "--unit=jupyterhub.service"])[1],
-            self.run(["journalctl", "--user", "--no-pager", "--lines=15", "--output=cat", f"--unit={self.service}"])[1],
-        ]
-        return "\n".join(text.strip() for text in texts)
-
-
-def converge(hub: Hub) -> tuple[list[str], list[dict[str, str]]]:
-    """Bring the hub to its wanted state; returns what was done in words, and the diff."""
+def converge(hub: Hub) -> Done:
+    """Bring the hub to its wanted state."""
     wanted = hub.wanted()
     todo = hub_folder.plan(hub.folder, wanted)
-    if todo.empty and hub.healthy():
-        return [], []
+    healthy = hub.healthy()
+    if todo.empty and healthy:
+        return Done([], [])
     if hub.description.get("forget") and not hub.wish["forget_homes"]:
         protect_homes(hub)
-    actions, diff = todo.actions, todo.diff
+    noted = hub_folder.applied(hub.folder)
+    replaced = bool(noted) and hub_folder.UNIT in todo.stale
     if hub.module.check_mode:
-        return actions + predicted(hub, todo), diff
+        return Done(todo.actions + predicted(hub, todo), todo.diff, replaced, healthy_before=healthy)
     hub.wait_for_manager()
     running = hub.running()
     if hub_folder.UNIT in todo.stale:
         hub.validate_unit()
-    elif hub_folder.DESCRIPTION in todo.stale and running and hub.healthy():
+    elif hub_folder.DESCRIPTION in todo.stale and running and healthy:
         hub.validate_description()
     before = {one.path: (files.read(one.path), one.mode) for one in todo.write if one.part}
-    noted = hub_folder.applied(hub.folder)
     hub_folder.write(hub.folder, todo)
+    moment, began = time.time(), time.monotonic()
     try:
         with turns.take():
-            actions += activate(hub, todo.stale, running)
-            if not hub.wait():
-                raise HubError(f"it was not healthy after {hub.wish['health_timeout']} s")
+            began = time.monotonic()
+            actions = activate(hub, todo.stale, running, noted)
+            hub.wait()
+        away = time.monotonic() - began
+        proof = hub.prove() if hub.wish["prove"] else None
     except HubError as error:
-        log = hub.log()
+        log = hub.log(moment)
         fate = fall_back(hub, before, todo.stale) if noted else "it is left as it is for a look"
-        raise HubError(f"hub {hub.wish['name']}: {error}; {fate}. Its last words:\n{log}") from error
+        raise HubError(f"hub {hub.wish['name']}: {error}; {fate}. Its words:\n{log}") from error
     if todo.stale:
         hub_folder.note_applied(hub.folder, hub_folder.digests(wanted))
-    return actions, diff
+    hub_database.forget(hub.folder)
+    return Done(todo.actions + actions, todo.diff, replaced, away if actions and noted else 0.0, proof, healthy)
 
 
 def protect_homes(hub: Hub) -> None:
@@ -456,9 +273,12 @@ def predicted(hub: Hub, todo: hub_folder.Plan) -> list[str]:
     return [] if hub.healthy() or hub.running() else [f"{hub.service} started"]
 
 
-def activate(hub: Hub, stale: set[str], running: bool) -> list[str]:
+def activate(hub: Hub, stale: set[str], running: bool, noted: dict[str, str]) -> list[str]:
     """Put the written files in force with as little interruption as possible; returns what was done, in words."""
     if hub_folder.UNIT in stale or not running:
+        if noted and hub_folder.UNIT in stale:
+            hub.stop_container()
+            hub_database.keep(hub.folder, noted)
         hub.restart_container()
         return [f"{hub.service} started"]
     if hub_folder.DESCRIPTION in stale:
@@ -471,14 +291,19 @@ def fall_back(hub: Hub, before: dict[str, tuple[str | None, int]], stale: set[st
     """Bring the previous state back after a failed change; returns in words how that went."""
     if not before:
         return "nothing had changed but its state"
+    began = time.monotonic()
     for path, (content, mode) in before.items():
         files.restore(path, content, mode)
     try:
-        activate(hub, stale, running=hub.running())
-        healthy = hub.wait()
-    except HubError:
-        healthy = False
-    return "the state before is back" if healthy else "the state before was written back, but is not healthy either"
+        if hub_folder.UNIT in stale:
+            hub.stop_container()
+            hub_database.give_back(hub.folder)
+        activate(hub, stale, hub.running(), {})
+        hub.wait()
+    except HubError as error:
+        return f"the state before was written back, but is not healthy either ({error})"
+    hub_database.forget(hub.folder)
+    return f"the state before is back, after {time.monotonic() - began:.0f} s"
 
 
 def main() -> None:
@@ -511,12 +336,20 @@ def main() -> None:
             "volumes": {"type": "list", "elements": "dict", "default": [], "options": volume_spec},
             "extra_hosts": {"type": "dict", "default": {}},
             "health_timeout": {"type": "int", "default": 120},
+            "prove": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     if module.check_mode and not module.params["container_admin_exists"]:
         name = f"ananke-{module.params['name']}"
-        module.exit_json(changed=True, actions=[f"{name} created and started"], commands=[], container=name)
+        module.exit_json(
+            changed=True,
+            actions=[f"{name} created and started"],
+            commands=[],
+            container=name,
+            replaced=False,
+            healthy_before=False,
+        )
     if os.geteuid() == 0:
         module.fail_json(
             msg="hub must run as the container admin, not as root: set become_user to hub_container_admin",
@@ -527,17 +360,21 @@ def main() -> None:
     os.chdir(hub.account.pw_dir)
     os.umask(0o077)
     try:
-        actions, diff = converge(hub)
+        done = converge(hub)
     except HubError as error:
         module.fail_json(msg=str(error), actions=[], commands=hub.commands.run)
     module.exit_json(
-        changed=bool(actions),
-        actions=actions,
+        changed=bool(done.actions),
+        actions=done.actions,
         commands=hub.commands.run,
         container=hub.name,
         image=hub.image,
+        replaced=done.replaced,
+        away=round(done.away, 2),
+        proof=done.proof,
+        healthy_before=done.healthy_before,
         healthy_after=round(hub.waited, 2),
-        diff=diff,
+        diff=done.diff,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hub_servers
-short_description: List, start, stop and restart hub users' servers
+short_description: List, start, stop and restart hub users' servers, or empty a hub
 version_added: 0.1.0
 author:
   - The ananke.jupyterhub authors (@ananke-jupyterhub)
@@ -38,8 +38,12 @@ options:
       - V(stopped) stops servers.
       - V(restarted) stops servers, waits until they have gone, and starts them. That puts changed limits in force. Of users that are named in
         O(users), it also starts the servers that did not run, unless O(idle_for) is given.
+      - V(drained) closes the hub, as before an update. No server starts any more, JupyterHub's pages tell people when theirs is stopped, and when
+        O(grace) is over or all have gone, no server runs. A new start of the container opens the hub again; so do V(reopened), and a quarter
+        of an hour in which nothing comes.
+      - V(reopened) opens a hub that was drained.
     type: str
-    choices: [listed, started, stopped, restarted]
+    choices: [listed, started, stopped, restarted, drained, reopened]
     default: listed
   users:
     description:
@@ -54,6 +58,10 @@ options:
       - A server tells the hub every five minutes when it was used last, so less than some 600 takes busy servers for idle ones.
       - Only with O(state=stopped) and O(state=restarted).
     type: int
+  grace:
+    description: Seconds that people have to save their work, with O(state=drained). Where nobody's server runs, nothing is waited for.
+    type: int
+    default: 0
   wait:
     description: Whether to wait until the servers can be used, or have gone. A restart always waits until the server has gone.
     type: bool
@@ -92,6 +100,14 @@ EXAMPLES = r"""
   become: true
   become_user: math101
 
+- name: In five minutes, nobody works on this hub any more
+  ananke.jupyterhub.hub_servers:
+    container: ananke-math101
+    state: drained
+    grace: 300
+  become: true
+  become_user: math101
+
 - name: New limits hold for all who have not done anything for an hour
   ananke.jupyterhub.hub_servers:
     container: ananke-math101
@@ -106,7 +122,7 @@ servers:
   description: The servers that run after all that was done, of O(users) if given. In check mode, those that run now. By name of the user.
   type: list
   elements: dict
-  returned: success, or some servers failed
+  returned: unless O(state=reopened); also when some servers failed
   contains:
     user:
       description: Name of the hub user.
@@ -136,21 +152,21 @@ users_started:
   description: Whose servers were started (in check mode, would be), restarts included. With O(wait=false), those that were asked to start.
   type: list
   elements: str
-  returned: success, or some servers failed
+  returned: unless O(state=reopened); also when some servers failed
 users_stopped:
   description: Whose servers were stopped (in check mode, would be), restarts included. With O(wait=false), those that were asked to stop.
   type: list
   elements: str
-  returned: success, or some servers failed
+  returned: unless O(state=reopened); also when some servers failed
 users_known:
   description: How many users the hub knows.
   type: int
-  returned: success, or some servers failed
+  returned: unless O(state=reopened); also when some servers failed
 failures:
   description: The servers that are not in the wanted state. If there are any, the module fails after having done the others.
   type: list
   elements: dict
-  returned: success, or some servers failed
+  returned: unless O(state=reopened); also when some servers failed
   contains:
     user:
       description: Name of the hub user.
@@ -176,11 +192,12 @@ def main() -> None:
             **inside.CONTAINER_OPTIONS,
             "state": {
                 "type": "str",
-                "choices": ["listed", "started", "stopped", "restarted"],
+                "choices": ["listed", "started", "stopped", "restarted", "drained", "reopened"],
                 "default": "listed",
             },
             "users": {"type": "list", "elements": "str"},
             "idle_for": {"type": "int"},
+            "grace": {"type": "int", "default": 0},
             "wait": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 120},
             "parallel": {"type": "int", "default": 4},

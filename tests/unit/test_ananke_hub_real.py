@@ -8,12 +8,16 @@ import re
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ananke_hub_support import Hub, Lms, description, running
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ananke_hub import probe
+from ananke_hub.description import load
 
 
 @pytest.fixture(scope="module")
@@ -313,3 +317,29 @@ def test_a_hub_that_waits_for_its_lms(tmp_path: Path, lms: Lms) -> None:
         assert running.browser().get("/math101/hub/lti13/oauth_login").status_code == 404
     finally:
         running.close()
+
+
+def test_the_proof_of_a_hub_goes_up_to_the_signature_of_its_lms(hub: Hub) -> None:
+    assert probe.launch(hub.origin, load(hub.paths.description)) == "up to the LMS's signature"
+
+
+def test_the_proof_of_a_hub_does_not_need_its_lms(tmp_path: Path) -> None:
+    platform = Lms()
+    with running(tmp_path, platform, description()) as hub:
+        platform.close()
+        assert "cannot be had" in probe.launch(hub.origin, load(hub.paths.description))
+
+
+def test_a_hub_that_sends_nobody_to_its_lms_is_not_proven(tmp_path: Path, lms: Lms) -> None:
+    described = description()
+    with running(tmp_path, lms, described) as hub:
+        other = replace(load(hub.paths.description), base_url="/elsewhere/")
+        with pytest.raises(probe.ProbeError, match="not sent on to the LMS"):
+            probe.launch(hub.origin, other)
+
+
+def test_nobody_logs_in_as_who_proves_the_hub(tmp_path: Path, lms: Lms) -> None:
+    described = description()
+    described["lti"]["username_prefix"] = "ananke-"
+    with running(tmp_path, lms, described) as hub:
+        refused(hub.launch(hub.browser(), "probe"), 403, "not on the list")

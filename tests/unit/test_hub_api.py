@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import pytest
 import requests
 from ananke_hub_support import Hub, Lms, description, free_port
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import hub_api
+
+from testbed.waiting import until
 
 USERS = ["u1", "u2", "u3", "u4", "u5", "u6", "uslow", "udead", "ulate", "uteacher1"]
 
@@ -80,6 +83,7 @@ def act(running: Hub, /, **parameters: Any) -> dict[str, Any]:
     """Call the program as the module does."""
     place = {"root": str(running.root), "hub": f"http://127.0.0.1:{running.hub_port}"}
     defaults = {"state": "listed", "users": None, "idle_for": None, "wait": True, "timeout": 20, "parallel": 4}
+    defaults["grace"] = 0
     result = hub_api.main({**place, **defaults, "check": False, **parameters})
     return json.loads(json.dumps(result))  # it must be of what JSON can hold
 
@@ -324,3 +328,63 @@ def test_a_hub_that_does_not_answer(hub: Hub) -> None:
     assert "does not answer" in message
     assert "systemctl status jupyterhub" in message
     assert time.monotonic() - begun < 2
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# hubs that are emptied
+
+
+@pytest.fixture
+def closes(hub: Hub) -> Iterator[Path]:
+    """The file that says so."""
+    yield hub.paths.closing
+    act(hub, state="reopened")
+
+
+def test_drained_closes_and_stops_all(hub: Hub, closes: Path) -> None:
+    act(hub, state="started", users=["u1", "u2"])
+    foretold = act(hub, state="drained", check=True)
+    assert (foretold["users_stopped"], closes.exists()) == (["u1", "u2"], False)
+    done = act(hub, state="drained", grace=2)
+    assert (done["changed"], done["users_stopped"], done["servers"]) == (True, ["u1", "u2"], [])
+    said = json.loads(closes.read_text())
+    assert said["at"] <= time.time()
+    assert said["until"] > time.time() + hub_api.REOPENS
+
+
+def test_the_grace_ends_when_everybody_has_gone(hub: Hub, closes: Path) -> None:
+    act(hub, state="started", users=["u1"])
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        drained = pool.submit(act, hub, state="drained", grace=60)
+        until(closes.exists, 10, "the hub closes")
+        assert json.loads(closes.read_text())["at"] > time.time() + 30
+        act(hub, state="stopped", users=["u1"])
+        assert drained.result(15)["users_stopped"] == []
+
+
+def test_an_empty_hub_is_drained_at_once(hub: Hub, closes: Path) -> None:
+    began = time.monotonic()
+    assert act(hub, state="drained", grace=60)["changed"] is False
+    assert time.monotonic() - began < 10
+    assert closes.exists()
+
+
+def test_a_hub_is_reopened_once(hub: Hub, closes: Path) -> None:
+    act(hub, state="drained")
+    assert act(hub, state="reopened", check=True)["changed"]
+    assert closes.exists()
+    assert act(hub, state="reopened")["changed"]
+    assert not closes.exists()
+    assert not act(hub, state="reopened")["changed"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"state": "drained", "users": ["u1"]}, "for all of the hub"),
+        ({"state": "drained", "grace": -1}, "0 or more"),
+        ({"state": "stopped", "grace": 5}, "only with state drained"),
+    ],
+)
+def test_what_no_draining_is(hub: Hub, wish: dict[str, Any], words: str) -> None:
+    assert words in failure(hub, **wish)[0]

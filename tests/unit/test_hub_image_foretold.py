@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.ananke.jupyterhub.plugins.modules import hub
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import hub_container as hub
 from description_cases import ROOT
 
 RECORDED = "localhost/ananke/standard:000000000000"

@@ -31,7 +31,7 @@ from . import userdata
 from .launches import UsedLaunches
 from .refusals import ASK, REOPEN, TELL_ADMIN, Refused, not_from_course, shown
 from .tokens import signing_key, unknown_client, verify
-from .usernames import is_room_account, username
+from .usernames import PROBE_ACCOUNT, is_room_account, username
 
 COOKIE = "ananke-launch-"
 COOKIE_SECONDS = 600
@@ -257,12 +257,15 @@ class DeclaredUsers(Authenticator):
         return sorted(group for group, members in self.declared_groups.items() if name in members)
 
     def check_blocked_users(self, username: str, authentication: Any = None) -> Any:
-        """Whether a login may go on; never one as a room, whatever a file of the admin's makes names from."""
-        return not is_room_account(username) and super().check_blocked_users(username, authentication)
+        """Whether a login may go on; never one as a room or as who proves the hub, whatever a file of the admin's makes names from."""
+        nobody = is_room_account(username) or username == PROBE_ACCOUNT
+        return not nobody and super().check_blocked_users(username, authentication)
 
     def _may_enter(self, name: str) -> bool:
         if is_room_account(name):  # what its own server asks the hub
             return name in self.room_accounts
+        if name == PROBE_ACCOUNT:
+            return True
         listed = name in self.allowed_users or name in self.admin_users
         return name not in self.blocked_users and (self.allow_all or listed)
 

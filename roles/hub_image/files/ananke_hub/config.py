@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import description, forgetting, rooms, space, units
+from . import closing, description, forgetting, rooms, space, units
 from .authenticator import LmsAuthenticator, WaitingAuthenticator
 from .description import Description
 from .files import read_secret
 from .paths import Paths
 from .spawner import AnankeSpawner
-from .usernames import MAX_LENGTH
+from .usernames import MAX_LENGTH, PROBE_ACCOUNT
 
 HUB_PORT = 8081
 PROXY_PORT = 8000
@@ -33,6 +33,9 @@ QUEUE_SECONDS = 1800
 SHARED_LMS_HOSTS = frozenset(
     {"canvas.instructure.com", "sso.canvaslms.com", "blackboard.com", "developer.blackboard.com"}
 )
+
+#: What the proof of a hub may do with its own account, and with no other.
+_PROBING = ("admin:users", "access:servers")
 
 _loaded: dict[Path, Description] = {}
 
@@ -55,7 +58,7 @@ def lms_site(hub: Description) -> str:
 
 def announcement(hub: Description) -> Callable[[Any], str]:
     """What each of JupyterHub's pages says on top, from its user."""
-    sources = [forgetting.announcement, space.announcement] if hub.forget else [space.announcement]
+    sources = [closing.announcement, *([forgetting.announcement] if hub.forget else []), space.announcement]
     return lambda user: " ".join(filter(None, (source(user) for source in sources)))
 
 
@@ -69,6 +72,8 @@ def base(c: Any) -> None:
     c.JupyterHub.log_datefmt = "%Y-%m-%dT%H:%M:%S"
 
     c.JupyterHub.db_url = f"sqlite:///{paths.database}"
+    # a newer JupyterHub changes the database at its first start; a run that goes wrong gives back what was there before
+    c.JupyterHub.upgrade_db = True
     c.JupyterHub.cookie_secret_file = str(paths.cookie_secret)
     crypt_key = read_secret(paths.crypt_key)
     if crypt_key:
@@ -117,9 +122,9 @@ def _serve_modules(c: Any, token: str) -> None:
     c.JupyterHub.load_roles.append(
         {
             "name": "ananke",
-            "description": "See who is known and whose server runs, start and stop servers",
+            "description": "See who is known and whose server runs, start and stop servers; prove that the hub works",
             # the first tells who is a hub admin, too; the second holds those to read and to stop
-            "scopes": ["list:users", "servers"],
+            "scopes": ["list:users", "servers", *(f"{scope}!user={PROBE_ACCOUNT}" for scope in _PROBING)],
             "services": ["ananke"],
         }
     )

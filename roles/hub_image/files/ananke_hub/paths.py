@@ -28,6 +28,7 @@ class Paths:
     zones: Path = Path("/usr/share/zoneinfo")
     local_time: Path = Path("/etc/localtime")
     proxy_pages: Path = Path("/run/ananke/proxy-pages")
+    closing: Path = Path("/run/ananke/closing.json")
     jhub: Path = Path("/opt/conda/envs/jhub")
 
     @classmethod

@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 
 from jupyterhub.utils import random_port
 from systemdspawner import SystemdSpawner, systemd
+from tornado.web import HTTPError
 from traitlets import Bool, Dict, Float, Int, List, Unicode
 
-from . import forgetting, rooms, space, units
+from . import closing, forgetting, rooms, space, units
 from .paths import Paths
 from .usernames import is_room_account
 
@@ -45,11 +46,11 @@ class Queue:
         self._semaphore.release()
 
 
-class StartFailed(Exception):
-    """A server did not start; shown to its user by JupyterHub as ``jupyterhub_message``."""
+class StartFailed(HTTPError):
+    """A server did not start. JupyterHub shows why: as the page's error where that is seen at once, else as ``jupyterhub_message``."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, status: int = 500) -> None:
+        super().__init__(status, "%s", message)
         self.jupyterhub_message = message
 
 
@@ -150,7 +151,14 @@ class AnankeSpawner(SystemdSpawner):
         status: int | None = await super().poll()
         return status
 
+    def refuse_while_closing(self) -> None:
+        """Raise StartFailed while the hub is about to be updated."""
+        why = closing.refusal(Paths.current())
+        if why:
+            raise StartFailed(why, 503)
+
     async def start(self) -> tuple[str, int]:
+        self.refuse_while_closing()
         queue = self.queue(self.concurrent_starts)
         await queue.enter(self)
         try:
@@ -159,6 +167,7 @@ class AnankeSpawner(SystemdSpawner):
             queue.leave()
 
     async def _start_unit(self) -> tuple[str, int]:
+        self.refuse_while_closing()
         self.refuse_foreign_home()
         self.refuse_closed_room()
         self.visitors = self.room_visitors.get(self.user.name)

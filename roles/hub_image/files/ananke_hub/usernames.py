@@ -15,6 +15,8 @@ import unicodedata
 MAX_LENGTH = 31
 #: Accounts of rooms are called so, and nobody else: no prefix of people's names leads there.
 ROOM_PREFIX = "room-"
+#: As whom a hub proves that it works (``ananke_hub.probe``); nobody can log in so.
+PROBE_ACCOUNT = "ananke-probe"
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 _HASH_LENGTH = 16
 _HASHED = re.compile(rf".*-[a-z2-7]{{{_HASH_LENGTH}}}\Z")

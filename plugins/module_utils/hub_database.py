@@ -1,0 +1,59 @@
+# Copyright: the ananke.jupyterhub authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""JupyterHub's database as it was before a change of the container: a newer JupyterHub changes it, and an older one cannot read it then.
+
+The copy lies in the hub's folder until the change is over. While it is there, no other takes its place: a run that was killed may have
+started the new container already, and what that one made of the database is not what was there before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
+
+FOLDER = "before"
+PARTS = ("jupyterhub.sqlite", "jupyterhub.sqlite-wal", "jupyterhub.sqlite-shm", "jupyterhub.sqlite-journal")
+NOTE = "complete"
+"""Written last: a folder without it holds half a copy."""
+
+
+def keep(folder: str, applied: dict[str, str]) -> bool:
+    """Copy the database of a hub that is stopped, unless there is a copy from before the same change. Returns whether it was made.
+
+    :param folder: the hub's container definition folder
+    :param applied: what the hub was started with, see :func:`.hub_folder.applied`
+    """
+    there, before = os.path.join(folder, "data"), os.path.join(folder, FOLDER)
+    text = json.dumps(applied, sort_keys=True) + "\n"
+    if files.read(os.path.join(before, NOTE)) == text or not os.path.exists(os.path.join(there, PARTS[0])):
+        return False
+    forget(folder)
+    os.mkdir(before, 0o700)
+    for name in PARTS:
+        if os.path.exists(os.path.join(there, name)):
+            shutil.copy2(os.path.join(there, name), os.path.join(before, name))
+    files.write(os.path.join(before, NOTE), text, 0o600)
+    return True
+
+
+def give_back(folder: str) -> bool:
+    """Put the copy in the place of the database of a hub that is stopped. Returns whether there was one."""
+    there, before = os.path.join(folder, "data"), os.path.join(folder, FOLDER)
+    if not os.path.exists(os.path.join(before, NOTE)):
+        return False
+    for name in reversed(PARTS):  # a journal of the newer database must not be played into the older one
+        if os.path.lexists(os.path.join(there, name)):
+            os.unlink(os.path.join(there, name))
+    for name in PARTS:
+        if os.path.exists(os.path.join(before, name)):
+            shutil.copy2(os.path.join(before, name), os.path.join(there, name))
+    return True
+
+
+def forget(folder: str) -> None:
+    """Remove the copy, whole or half."""
+    shutil.rmtree(os.path.join(folder, FOLDER), ignore_errors=True)
