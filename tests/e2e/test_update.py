@@ -26,8 +26,8 @@ REFERENCE = "localhost/ananke-e2e:updated"
 FAULT = "/var/lib/jupyterhub/fault"
 GRACE = 25
 #: What the new image does before JupyterHub starts: nothing, unless the hub's data name a fault.
-SCRIPT = f"""#!/bin/sh
-case $(cat {FAULT} 2>/dev/null) in
+SCRIPT = """#!/bin/sh
+case $(cat /var/lib/jupyterhub/fault 2>/dev/null) in
 start)
     mkdir -p /run/systemd/system/jupyterhub.service.d
     printf '[Service]\\nExecStart=\\nExecStart=/bin/sh -c "echo the new image has a mistake; exit 3"\\n' >/run/systemd/system/jupyterhub.service.d/fault.conf
