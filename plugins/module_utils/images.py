@@ -36,6 +36,8 @@ CONTEXT = "/run/ananke-context"
 MTIME = 1577836800
 """Modification time of all files in a context (2020-01-01): the same content is the same archive."""
 
+JUPYTERHUB = {5: "jhub", 6: "jhub-6"}
+"""Names of the lock files, by JupyterHub's major version; the first is the default."""
 DEFAULT_SUITE = "trixie"
 DEFAULT_CONDA_SPECS = ("python=3.13", "pip")
 BASE_PACKAGES = (
@@ -71,7 +73,7 @@ JHUB_CHECK = (
 )
 
 DEFINITION_KEYS = {
-    "build": ("name", "source", "revision", "base", "conda", "environments", "features", "apt"),
+    "build": ("name", "source", "revision", "base", "jupyterhub", "conda", "environments", "features", "apt"),
     "load": ("name", "source", "archive", "checksum"),
     "pull": ("name", "source", "reference"),
 }
@@ -319,6 +321,9 @@ def _check_build(where: str, given: Mapping[str, Any], settings: Settings) -> li
         problems.append(
             f"{where}: revision is {revision!r}: use letters, digits, '.', '_' and '-' in quotes, e.g. \"2026-11\""
         )
+    if given.get("jupyterhub", 5) not in JUPYTERHUB:
+        known = " or ".join(map(str, JUPYTERHUB))
+        problems.append(f"{where}: jupyterhub is {given['jupyterhub']!r}: give a major version, {known}")
     base = given.get("base", {})
     if not isinstance(base, Mapping):
         problems.append(f"{where}: base is {base!r}: write {{suite: {DEFAULT_SUITE}}} or {{reference: ...@sha256:...}}")
@@ -521,8 +526,9 @@ def containerfile(base: str, steps: Iterable[Step], revision: str = "") -> str:
 
 def environments(given: Mapping[str, Any], files: str) -> list[dict[str, Any]]:
     """Return all environments of a definition, jhub first, python3 second, with defaults filled in."""
+    jhub = JUPYTERHUB[given.get("jupyterhub", 5)]
     defaults: dict[str, dict[str, Any]] = {
-        "jhub": {"requirements": f"{files}/locks/jhub.txt", "kernel": "", "check": list(JHUB_CHECK)},
+        "jhub": {"requirements": f"{files}/locks/{jhub}.txt", "kernel": "", "check": list(JHUB_CHECK)},
         "python3": {
             "requirements": f"{files}/locks/python3.txt",
             "kernel": "Python 3 (ipykernel)",

@@ -39,6 +39,7 @@ def test_a_full_definition_is_accepted(lock: Path, tmp_path: Path) -> None:
     explicit.write_text(f"@EXPLICIT\nhttps://conda.example.org/noarch/a-1-0.conda#{'0' * 32}\n")
     definition = {
         "revision": "2026-11",
+        "jupyterhub": 6,
         "base": {"reference": f"registry.example.org/debian@sha256:{SHA}"},
         "conda": {"channels": [str(channel.parent), "https://conda.example.org/main", "conda-forge"]},
         "apt": ["graphviz", "g++"],
@@ -59,7 +60,18 @@ def test_a_full_definition_is_accepted(lock: Path, tmp_path: Path) -> None:
 
 def test_ansible_may_fill_in_what_was_not_given() -> None:
     nothing = dict.fromkeys(
-        ["revision", "base", "conda", "environments", "features", "apt", "archive", "checksum", "reference"]
+        [
+            "revision",
+            "base",
+            "jupyterhub",
+            "conda",
+            "environments",
+            "features",
+            "apt",
+            "archive",
+            "checksum",
+            "reference",
+        ]
     )
     assert problems({"source": "build", **nothing}) == []
 
@@ -76,6 +88,8 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"environment": []}, ["'environment'", "did you mean 'environments'"]),
     ({"archive": "/x"}, ["unknown key 'archive'"]),
     ({"revision": "a b"}, ["revision", "'a b'"]),
+    ({"jupyterhub": 4}, ["jupyterhub is 4", "5 or 6"]),
+    ({"jupyterhub": "6"}, ["jupyterhub is '6'", "5 or 6"]),
     ({"base": "trixie"}, ["base", "'trixie'", "{suite: trixie}"]),
     ({"base": {"suite": "13; rm"}}, ["base.suite", "'13; rm'"]),
     ({"base": {"reference": "debian:trixie"}}, ["base.reference", "'debian:trixie'", "digest"]),

@@ -72,6 +72,7 @@ def test_the_proxy_is_no_part_of_the_image() -> None:
     "change",
     [
         {"revision": "2"},
+        {"jupyterhub": 6},
         {"base": {"suite": "bookworm"}},
         {"base": {"reference": f"registry.example.org/debian@sha256:{SHA}"}},
         {"apt": ["graphviz"]},
@@ -111,7 +112,7 @@ def test_every_change_of_the_sources_is_another_image(change: dict[str, Any]) ->
     ),
 )
 def test_every_file_of_the_role_counts(name: str, files: str) -> None:
-    whole = {"features": ["myst"], "apt": ["graphviz"]}
+    whole = {"features": ["myst"], "apt": ["graphviz"], "jupyterhub": 6 if "jhub-6" in name else 5}
     before = plan(whole, files=files).key
     with Path(files, name).open("ab") as handle:
         handle.write(b"\n")
