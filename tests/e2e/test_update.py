@@ -1,71 +1,68 @@
-"""Updates: people are told, what is new has to prove itself, and what does not work makes place for what did."""
+"""Updates to the next JupyterHub: people are told, what is new has to prove itself, and what does not work makes place for what did."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import INVENTORY, succeed
+from acting import INVENTORY, send, succeed
 from browsing import Person
 from conftest import Visit
 from facts import Demo, Hub, Machine
-from replace_image import PODMAN, record_of, share_store, write_record
+from replace_image import PODMAN, record_of, share_store
 
 import playbook
 from testbed.waiting import until
 
-REFERENCE = "localhost/ananke-e2e:updated"
-FAULT = "/var/lib/jupyterhub/fault"
 GRACE = 25
-#: What the new image does before JupyterHub starts: nothing, unless the hub's data name a fault.
-SCRIPT = """#!/bin/sh
-case $(cat /var/lib/jupyterhub/fault 2>/dev/null) in
-start)
-    mkdir -p /run/systemd/system/jupyterhub.service.d
-    printf '[Service]\\nExecStart=\\nExecStart=/bin/sh -c "echo the new image has a mistake; exit 3"\\n' >/run/systemd/system/jupyterhub.service.d/fault.conf
-    systemctl daemon-reload ;;
-migration)
-    /opt/conda/envs/jhub/bin/python -c 'import sqlite3
-with sqlite3.connect("/var/lib/jupyterhub/jupyterhub.sqlite") as database:
-    database.execute("DROP TABLE api_tokens")
-    database.execute("UPDATE alembic_version SET version_num = \\"halfway\\"")' ;;
-kernel)
-    mv /opt/conda/envs/python3/bin/python /opt/conda/envs/python3/bin/python.gone ;;
-esac
-"""
-DROP_IN = "[Service]\nExecStartPost=/usr/local/sbin/fault\n"
+OWN_FILE = "/opt/conda/envs/jhub/etc/jupyterhub/jupyterhub_config.d/90_fault.py"
+#: Files of a hub admin's own that do no harm but with the new JupyterHub, and what the run then says.
+FAULTS = {
+    "start": ("raise RuntimeError('the new image has a mistake')", "the new image has a mistake"),
+    "migration": (
+        "import sqlite3\n"
+        "with sqlite3.connect('/var/lib/jupyterhub/jupyterhub.sqlite') as database:\n"
+        "    database.execute('DROP TABLE api_tokens')\n"
+        "    database.execute('UPDATE alembic_version SET version_num = 1')\n",
+        "JupyterHub ended 3 times",
+    ),
+    "kernel": (
+        "import pathlib\npathlib.Path('/opt/conda/envs/python3/bin/python').unlink(missing_ok=True)\n",
+        "does not work: the kernel",
+    ),
+}
+
+
+def build(**definition: object) -> None:
+    """Build the image of the standard definition, which no hub uses yet."""
+    images = json.dumps({"hub_image_definitions": [{"name": "standard", **definition}]})
+    playbook.succeed("images", INVENTORY, "--tags", "hub_image", "--extra-vars", images, timeout=1500)
 
 
 @pytest.fixture(scope="module")
 def new_image(demo: Demo, machine: Machine) -> Iterator[str]:
-    """What the hubs' image definition stands for now is another image than the hubs run on; yields its ID."""
-    path, record = record_of(machine, demo.hubs["sandbox"].image_id())
-    drop_in = "rootfs/etc/systemd/system/ananke-init.service.d"
-    containerfile = f"FROM {record['id']}\nCOPY rootfs/ /\n"
-    machine.as_root(
-        f"set -e; context=$(mktemp -d); cd $context; mkdir -p rootfs/usr/local/sbin {drop_in};"
-        f"printf %s {shlex.quote(containerfile)} >Containerfile; printf %s {shlex.quote(DROP_IN)} >{drop_in}/fault.conf;"
-        f"printf %s {shlex.quote(SCRIPT)} >rootfs/usr/local/sbin/fault; chmod 755 rootfs/usr/local/sbin/fault;"
-        f"{PODMAN} build --quiet --pull=never --ulimit=nofile=1024:20000 --tag {REFERENCE} .; rm -r $context",
-        timeout=500,
-    )
-    share_store(machine)
-    image_id = machine.as_root(f"{PODMAN} image inspect --format '{{{{.Id}}}}' {REFERENCE}").stdout.strip()
-    write_record(machine, path, {**record, "reference": REFERENCE, "id": image_id})
+    """The hubs' definition stands for an image with the next JupyterHub now, from which no hub runs; yields its ID."""
+    path, before = record_of(machine, demo.hubs["sandbox"].image_id())
+    database = f"{demo.hubs['sandbox'].folder}/data/jupyterhub.sqlite"
+    sandbox = demo.hubs["sandbox"]
+    sandbox.admin(f"cp -p {database} ~/kept.sqlite")
+    build(jupyterhub=6)
+    new = json.loads(machine.as_root(f"cat {path}").stdout)
+    assert new["id"] != before["id"]
     try:
-        yield image_id
+        yield str(new["id"]).removeprefix("sha256:")
     finally:
-        write_record(machine, path, record)
+        build()
+        # an older JupyterHub cannot read what the newer one has made of it
+        sandbox.admin(f"systemctl --user stop {sandbox.unit} && mv ~/kept.sqlite {database}", timeout=300)
         playbook.succeed("hubs", INVENTORY, timeout=900)
-        machine.as_root(f"{PODMAN} image rm {REFERENCE}", check=False)
+        machine.as_root(f"{PODMAN} image rm {new['reference']}", check=False)
         share_store(machine)
 
 
@@ -83,11 +80,12 @@ def said(outcome: playbook.Outcome) -> str:
 
 @contextmanager
 def faulty(hub: Hub, fault: str) -> Iterator[None]:
-    hub.exec(f"echo {fault} > {FAULT}")
+    lines = "".join(f"    {line}\n" for line in FAULTS[fault][0].splitlines())
+    send(hub, OWN_FILE, f"import jupyterhub\nif jupyterhub.version_info >= (6,):\n{lines}")
     try:
         yield
     finally:
-        hub.exec(f"rm -f {FAULT}")
+        hub.exec(f"rm -f {OWN_FILE}")
 
 
 def is_as_before(hub: Hub, image: str, outcome: playbook.Outcome, *words: str) -> None:
@@ -99,8 +97,7 @@ def is_as_before(hub: Hub, image: str, outcome: playbook.Outcome, *words: str) -
     back = re.search(r"the state before is back, after (\d+) s", text)
     assert back, text[-4000:]
     assert int(back[1]) < 60
-    assert hub.image_id() == image
-    assert hub.healthy()
+    assert (hub.image_id(), hub.healthy()) == (image, True)
     assert hub.exec("ls /run/ananke/closing.json", check=False).returncode, "the hub is open"
     assert hub.admin(f"ls -d {hub.folder}/before", check=False).returncode, "no copy is left"
 
@@ -110,33 +107,27 @@ def test_the_first_hub_fails_and_no_other_is_touched(demo: Demo) -> None:
     first, second = demo.hubs["math101"], demo.hubs["sandbox"]
     image, other = first.image_id(), second.container_id()
     with faulty(first, "start"):
-        outcome = update("--limit", "math101,sandbox", ananke_update_canary="math101")
-    is_as_before(first, image, outcome, "JupyterHub ended 3 times", "the new image has a mistake")
+        outcome = update("--limit", "math101,sandbox", ananke_update_canary="math101", ananke_update_grace=1)
+    is_as_before(first, image, outcome, "JupyterHub ended 3 times", FAULTS["start"][1])
     assert second.container_id() == other
     assert outcome.recap["math101"].failed == 1
     assert "sandbox" not in outcome.recap or outcome.recap["sandbox"].changed == 0
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"), [("migration", "JupyterHub ended 3 times"), ("kernel", "does not work: the kernel")]
-)
+@pytest.mark.parametrize("fault", ["migration", "kernel"])
 @pytest.mark.usefixtures("new_image")
-def test_what_does_not_work_is_not_left(
-    fault: str, words: str, demo: Demo, students: list[Person], visit: Visit
-) -> None:
+def test_what_does_not_work_is_not_left(fault: str, demo: Demo, students: list[Person], visit: Visit) -> None:
+    """The database is the old JupyterHub's again, too, which knows the student as before."""
     hub, visitor = demo.hubs["sandbox"], visit(students[0])
     image, lab = hub.image_id(), visitor.enter(hub)
     lab.kernel().run("open('kept', 'w').write('x')")
     with faulty(hub, fault):
         outcome = update("--limit", "sandbox", ananke_update_grace=1)
-    is_as_before(hub, image, outcome, words)
-    again = visitor.return_to(hub)
-    assert again.kernel().run("print(open('kept').read())").strip() == "x"
+    is_as_before(hub, image, outcome, FAULTS[fault][1])
+    assert visitor.return_to(hub).kernel().run("print(open('kept').read())").strip() == "x"
 
 
-def test_people_are_told_and_come_back(
-    new_image: str, demo: Demo, students: list[Person], visit: Visit, tmp_path: Path
-) -> None:
+def test_people_are_told_and_come_back(new_image: str, demo: Demo, students: list[Person], visit: Visit) -> None:
     """One works and one wants to begin, while check mode, the update and a second run go on."""
     hub, visitor, late = demo.hubs["sandbox"], visit(students[0]), visit(students[1])
     succeed(hub, "hub_servers", state="stopped")
@@ -169,6 +160,7 @@ def test_people_are_told_and_come_back(
     assert float(away[1]) < 60
     assert "Proven: a launch up to the LMS's signature" in told
     assert (hub.image_id(), hub.container_id() == container) == (new_image, False)
+    assert hub.exec("/opt/conda/envs/jhub/bin/jupyterhub --version").stdout.startswith("6.")
     again = visitor.return_to(hub)
     assert again.kernel().run("print(open('essay').read())").strip() == "words"
     assert late.enter(hub).kernel().run("print(1)").strip() == "1"
