@@ -22,9 +22,7 @@ truncate --size=50M holes; : >"$(printf 'line\nbreak \377')"; chmod 0640 second;
 chown -hR --reference=.. .; touch -hd '2020-02-02 02:02:02' link second
 """
 # names here are no text, so that only digests are looked at
-LISTING = (
-    r"(find . -printf '%P %y %m %U %G %l %T@\0' | LC_ALL=C sort -z; find . -type f -exec sha256sum {} + | LC_ALL=C sort) | sha256sum"
-)
+LISTING = r"(find . -printf '%P %y %m %U %G %l %T@\0' | LC_ALL=C sort -z; find . -type f -exec sha256sum {} + | LC_ALL=C sort) | sha256sum"
 OLD = """
 import sqlite3
 database = sqlite3.connect("/var/lib/jupyterhub/jupyterhub.sqlite", timeout=30)

@@ -291,7 +291,7 @@ def test_the_service_may_do_no_more_than_it_needs(hub: Hub) -> None:
 
 
 def test_who_is_known_and_who_is_forgotten(hub: Hub) -> None:
-    """Last of those with a hub of their own: it forgets u6, whom its list of users still lets in."""
+    """Also while the list of users still has them."""
     act(hub, state="started", users=["u1"])
     people = {one["user"]: one for one in act(hub, state="known")["people"]}
     assert sorted(people) == sorted(USERS)
