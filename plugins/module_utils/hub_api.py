@@ -161,6 +161,20 @@ class Hub:
         did = "was not ready in time, but may become so" if up else "did not stop in time"
         raise Problem(f"it {did}; see in the container: journalctl -u jupyter-{user}")
 
+    def forget(self, user: str, until: float) -> bool:
+        """Delete somebody from the hub's data base; False for who is not there. Raises Problem."""
+        for pause in pauses(until):
+            answer = self.ask("DELETE", f"users/{quote(user)}", until)
+            if answer.status == 204:
+                self.changes.append(f"DELETE {self.path}users/{quote(user)}")
+                return True
+            if answer.status == 404:
+                return False
+            if answer.status != 400 or "stopping" not in answer.message:
+                break
+            time.sleep(pause)
+        raise Problem(answer.message)
+
     def why(self, user: str) -> str:
         """Why a start failed, as the hub tells whoever looks at the page of that start. Raises Problem."""
         answer = self.ask("GET", f"users/{quote(user)}/server/progress", time.monotonic())
@@ -198,6 +212,36 @@ def idle(server: Model) -> float:
     if not server["ready"] or server["pending"] or not last:
         return 0
     return time.time() - datetime.datetime.fromisoformat(last).timestamp()
+
+
+def unseen(user: Model) -> float | None:
+    """Seconds since the hub has seen somebody; None for who was never there. Raises Failure."""
+    if "last_activity" not in user:
+        raise Failure(
+            "this hub does not tell who was there when: bring it to a new image (playbooks images, then hubs)"
+        )
+    last = user["last_activity"]
+    return time.time() - datetime.datetime.fromisoformat(last).timestamp() if last else None
+
+
+def people(hub: Hub, until: float) -> list[Model]:
+    """Everybody whom the hub knows. Raises Failure."""
+    return [
+        {"user": one["name"], "admin": one["admin"], "runs": server_of(one) is not None, "unseen": unseen(one)}
+        for one in hub.users(until)[0]
+    ]
+
+
+def forget(hub: Hub, names: list[str], until: float) -> Model:
+    """Delete people from the hub's data base; who comes back is a new user. Raises Failure."""
+    try:
+        forgotten = [name for name in names if hub.forget(name, until)]
+    except Problem as error:
+        raise Failure(
+            f"the hub does not forget {', '.join(names)}: {error}: run again when that is mended",
+            {"commands": hub.changes},
+        ) from error
+    return {"changed": bool(forgotten), "forgotten": forgotten, "commands": hub.changes}
 
 
 def connect(root: str, address: str) -> Hub:
@@ -306,7 +350,7 @@ def main(parameters: Model) -> Model:
 
     :param parameters: ``state``; ``users``: names, None for all whose server runs; ``idle_for``: seconds or None; ``grace``: seconds; ``wait``;
         ``timeout``: seconds for each server; ``parallel``; ``check``; in tests ``root``, a folder in place of / (default: ""), and ``hub``, its
-        address
+        address. Two further states are for who leaves: ``known`` lists everybody, ``forgotten`` deletes ``users`` from the hub's data base
     :raises Failure: the hub cannot be asked, or some server is not in the wanted state
     """
     state, names, timeout = parameters["state"], parameters["users"], parameters["timeout"]
@@ -324,6 +368,10 @@ def main(parameters: Model) -> Model:
         if parameters[key] is not None and parameters[key] < 1:
             raise Failure(f"{key}: {parameters[key]} is too little, 1 is the least")
     hub = connect(parameters.get("root", ""), parameters.get("hub", ADDRESS))
+    if state == "known":
+        return {"changed": False, "people": people(hub, time.monotonic() + timeout)}
+    if state == "forgotten":
+        return forget(hub, names or [], time.monotonic() + timeout)
     if state == "drained":
         outcomes, users, known = drain(hub, parameters)
     else:

@@ -13,8 +13,8 @@ author:
   - The ananke.jupyterhub authors (@ananke-jupyterhub)
 description:
   - Asks JupyterHub itself, so a server that is started here is like one that its user has started, with the same limits and the same queue.
-  - JupyterHub is asked with a token of its own, which may see who is known and whose server runs, and start and stop servers, and nothing else.
-    A hub makes it when its container starts, if its image is not older than this module.
+  - JupyterHub is asked with a token of its own, which may see who is known, was there when and whose server runs, start and stop servers, and delete
+    users for M(ananke.jupyterhub.hub_offboard), and nothing else. A hub makes it when its container starts, if its image is not older than this module.
   - Stopping a server ends its kernels. What is not saved is lost.
   - Must run as the hub's container admin.
 attributes:

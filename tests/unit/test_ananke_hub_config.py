@@ -100,8 +100,9 @@ def test_the_collections_modules_get_a_service_that_may_little(root: Path) -> No
     check_traits(c)
     assert c.JupyterHub.services[0] == {"name": "ananke", "api_token": paths.api_token.read_text().strip()}
     (role,) = [role for role in c.JupyterHub.load_roles if role["name"] == "ananke"]
-    own = ["admin:users!user=ananke-probe", "access:servers!user=ananke-probe"]
-    assert (role["services"], role["scopes"]) == (["ananke"], ["list:users", "servers", *own])
+    scopes = ["list:users", "read:users:activity", "servers", "delete:users"]
+    scopes += ["admin:users!user=ananke-probe", "access:servers!user=ananke-probe"]
+    assert (role["services"], role["scopes"]) == (["ananke"], scopes)
     assert [service["name"] for service in c.JupyterHub.services] == ["ananke", "idle-culler"]
 
 

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import types
+from pathlib import Path
 
 import pytest
 
-from ananke_hub.spawner import Queue
+from ananke_hub.paths import Paths
+from ananke_hub.spawner import AnankeSpawner, Queue, StartFailed
 from ananke_hub.units import HIDDEN_PATHS, unit_properties
 
 
@@ -74,3 +77,17 @@ async def test_who_gives_up_waiting_frees_the_place() -> None:
     assert queue.before("b") is None
     queue.leave()
     await asyncio.wait_for(queue.enter("c"), 1)
+
+
+def test_who_is_leaving_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANANKE_ROOT", str(tmp_path))
+    user = types.SimpleNamespace(name="u1", url="/", id=1, settings={}, escaped_name="u1")
+    spawner = AnankeSpawner(user=user)
+    spawner.refuse_departing()
+    departures = Paths.current().departures
+    departures.mkdir(parents=True)
+    (departures / "u12").touch()
+    spawner.refuse_departing()
+    (departures / "u1").touch()
+    with pytest.raises(StartFailed, match="just being archived"):
+        spawner.refuse_departing()

@@ -280,7 +280,6 @@ def test_the_service_may_do_no_more_than_it_needs(hub: Hub) -> None:
     assert status("GET", "users/u1") == 200
     for method, path in (
         ("POST", "users/unew"),
-        ("DELETE", "users/u1"),
         ("PATCH", "users/u1"),
         ("POST", "users/u1/tokens"),
         ("GET", "users/u1/tokens"),
@@ -293,6 +292,33 @@ def test_the_service_may_do_no_more_than_it_needs(hub: Hub) -> None:
     user = requests.get(f"{api}/users/u1", headers=headers, timeout=10).json()
     assert "auth_state" not in user
     assert "state" not in user["servers"]
+
+
+def test_who_is_known_and_who_is_forgotten(hub: Hub) -> None:
+    """Also while the list of users still has them."""
+    act(hub, state="started", users=["u1"])
+    people = {one["user"]: one for one in act(hub, state="known")["people"]}
+    assert sorted(people) == sorted(USERS)
+    assert [name for name, one in people.items() if one["admin"]] == ["uteacher1"]
+    assert [name for name, one in people.items() if one["runs"]] == ["u1"]
+    assert people["u6"]["unseen"] is None
+    browser = hub.browser()
+    assert hub.launch(browser, "6").status_code == 302
+    assert browser.get("/math101/hub/home").status_code == 200
+    (seen,) = [one["unseen"] for one in act(hub, state="known")["people"] if one["user"] == "u6"]
+    assert 0 <= seen < 60
+    done = act(hub, state="forgotten", users=["u6"])
+    assert (done["changed"], done["forgotten"]) == (True, ["u6"])
+    assert done["commands"] == ["DELETE /math101/hub/api/users/u6"]
+    assert "u6" not in [one["user"] for one in act(hub, state="known")["people"]]
+    assert act(hub, state="forgotten", users=["u6"])["changed"] is False
+    # a declared user who was deleted comes back by a launch, while the hub runs on
+    assert hub.launch(hub.browser(), "6").status_code == 302
+
+
+def test_a_hub_of_an_older_image_does_not_say_who_was_there() -> None:
+    with pytest.raises(hub_api.Failure, match="bring it to a new image"):
+        hub_api.unseen({"name": "u1"})
 
 
 def elsewhere(tmp_path: Path, token: str | None) -> str:

@@ -261,6 +261,9 @@ class DeclaredUsers(Authenticator):
         nobody = is_room_account(username) or username == PROBE_ACCOUNT
         return not nobody and super().check_blocked_users(username, authentication)
 
+    def delete_user(self, user: Any) -> None:
+        """Nothing: JupyterHub's own would keep a declared user out, once deleted, until it starts anew."""
+
     def _may_enter(self, name: str) -> bool:
         if is_room_account(name):  # what its own server asks the hub
             return name in self.room_accounts

@@ -115,16 +115,19 @@ def base(c: Any) -> None:
 
 
 def _serve_modules(c: Any, token: str) -> None:
-    """Let the collection's modules see servers, start and stop them. Without a token (a check outside a container), nobody does."""
+    """Let the collection's modules see servers, start and stop them, and let people leave. Without a token (a check outside a container), nobody does."""
     if not token:
         return
     c.JupyterHub.services.append({"name": "ananke", "api_token": token})
     c.JupyterHub.load_roles.append(
         {
             "name": "ananke",
-            "description": "See who is known and whose server runs, start and stop servers; prove that the hub works",
-            # the first tells who is a hub admin, too; the second holds those to read and to stop
-            "scopes": ["list:users", "servers", *(f"{scope}!user={PROBE_ACCOUNT}" for scope in _PROBING)],
+            "description": "See who is known, was there when and whose server runs, start and stop servers, delete who has left; prove that the hub works",
+            # the first tells who is a hub admin, too; the third holds those to read and to stop
+            "scopes": [
+                *("list:users", "read:users:activity", "servers", "delete:users"),
+                *(f"{scope}!user={PROBE_ACCOUNT}" for scope in _PROBING),
+            ],
             "services": ["ananke"],
         }
     )

@@ -81,3 +81,8 @@ class Paths:
     def launches(self) -> Path:
         """Launches that were already used, kept until their tokens have expired."""
         return self.data / "lti_launches.sqlite"
+
+    @property
+    def departures(self) -> Path:
+        """Has a file for each hub user whose home is being archived and removed; the module ``hub_offboard`` makes them."""
+        return self.data / "departures"

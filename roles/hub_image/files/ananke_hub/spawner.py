@@ -126,6 +126,15 @@ class AnankeSpawner(SystemdSpawner):
                 "whoever runs this hub: the module hub_features adds it, or the definition of the hub's image."
             )
 
+    def refuse_departing(self) -> None:
+        """Raise StartFailed for somebody whose home is just becoming an archive, which a server would change."""
+        if (Paths.current().departures / self.user.name).exists():
+            raise StartFailed(
+                "Your files are just being archived, since your course is over. Try again in a few minutes: you get an "
+                "empty home then. If this does not end, tell your teacher, who should tell whoever runs this hub: the "
+                "playbook offboard was interrupted, and has to be run again."
+            )
+
     def get_state(self) -> dict[str, Any]:
         """As systemdspawner's; of a room, for whom it was started."""
         return {**super().get_state(), **({"visitors": self.visitors} if self.is_room else {})}
@@ -170,6 +179,7 @@ class AnankeSpawner(SystemdSpawner):
         self.refuse_while_closing()
         self.refuse_foreign_home()
         self.refuse_closed_room()
+        self.refuse_departing()
         self.visitors = self.room_visitors.get(self.user.name)
         shortage = space.notice(self.user.name, Paths.current())
         if shortage:  # who cannot save must be able to delete, so the server starts all the same
