@@ -52,6 +52,7 @@ class Hub:
         self.name = f"ananke-{self.wish['name']}"
         self.service = f"{self.name}.service"
         self.folder = os.path.join(self.account.pw_dir, "hubs", self.wish["name"])
+        self.runtime = f"/run/user/{self.account.pw_uid}"
         self.quadlet = os.path.exists(QUADLET)
         self.commands = Commands(module)
         servers = {**self.wish["description"]["servers"], "environment": json.loads(self.wish["environment"] or "{}")}
@@ -67,10 +68,9 @@ class Hub:
 
     def run(self, argv: t.Sequence[str], stdin: str | None = None, **environment: str) -> tuple[int, str]:
         """Run a command in the account's own systemd session; returns exit status and output."""
-        runtime = f"/run/user/{self.account.pw_uid}"
         environment = {
-            "XDG_RUNTIME_DIR": runtime,
-            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={runtime}/bus",
+            "XDG_RUNTIME_DIR": self.runtime,
+            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self.runtime}/bus",
             "HOME": self.account.pw_dir,
             **environment,
         }
@@ -188,7 +188,7 @@ class Hub:
 
     def wait_for_manager(self) -> None:
         """Lingering starts the account's manager in the background: wait for it."""
-        socket = f"/run/user/{self.account.pw_uid}/systemd/private"
+        socket = f"{self.runtime}/systemd/private"
         deadline = time.monotonic() + MANAGER_TIMEOUT
         while not os.path.exists(socket):
             if time.monotonic() > deadline:

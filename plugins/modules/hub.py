@@ -216,7 +216,19 @@ class Done(t.NamedTuple):
 
 
 def converge(hub: Hub) -> Done:
-    """Bring the hub to its wanted state."""
+    """Bring the hub to its wanted state. A run that is at it already is waited for."""
+    todo = hub_folder.plan(hub.folder, hub.wanted())
+    if todo.empty and hub.healthy():
+        return Done([], [])
+    if hub.module.check_mode:
+        return change(hub)
+    hub.wait_for_manager()
+    with files.lock(hub.name, hub.runtime):
+        return change(hub)
+
+
+def change(hub: Hub) -> Done:
+    """Bring a hub to its wanted state that is not in it."""
     wanted = hub.wanted()
     todo = hub_folder.plan(hub.folder, wanted)
     healthy = hub.healthy()
@@ -228,7 +240,6 @@ def converge(hub: Hub) -> Done:
     replaced = bool(noted) and hub_folder.UNIT in todo.stale
     if hub.module.check_mode:
         return Done(todo.actions + predicted(hub, todo), todo.diff, replaced, healthy_before=healthy)
-    hub.wait_for_manager()
     running = hub.running()
     if hub_folder.UNIT in todo.stale:
         hub.validate_unit()

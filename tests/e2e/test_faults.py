@@ -1,0 +1,124 @@
+"""What goes wrong while people work: nothing of theirs is lost, and the next run completes what was begun."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from acting import INVENTORY
+from browsing import Kernel, Lab, Person
+from conftest import Visit
+from facts import Demo, Hub, Machine
+
+import playbook
+from testbed.waiting import until
+
+WORK = """
+import hashlib, itertools, os, pathlib
+home = pathlib.Path.home() / "faults"
+home.mkdir(exist_ok=True)
+for number in range(30):
+    (home / f"{number}").write_bytes(os.urandom(10_000))
+def sums():
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(home.iterdir()))).hexdigest()
+before = sums()
+count = itertools.count(1)
+"""
+
+
+class Work:
+    """A kernel that counts, and files that must not change."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.kernel, self.counted = lab, lab.kernel(), 0
+        self.kernel.run(WORK)
+
+    def goes_on(self, kernel: Kernel | None = None) -> None:
+        self.counted += 1
+        assert (kernel or self.kernel).run("print(next(count), sums() == before)").split() == [
+            str(self.counted),
+            "True",
+        ]
+
+
+@pytest.fixture
+def work(demo: Demo, students: list[Person], visit: Visit) -> Iterator[Work]:
+    work = Work(visit(students[0]).enter(demo.hubs["sandbox"]))
+    work.goes_on()
+    yield work
+    work.lab.close_kernels()
+
+
+def killed(unit: str) -> Callable[[Hub], None]:
+    def kill(hub: Hub) -> None:
+        hub.exec(f"systemctl kill --signal KILL {unit}")
+
+    kill.__name__ = unit
+    return kill
+
+
+def locked(hub: Hub) -> None:
+    """Somebody holds the database for longer than JupyterHub waits for it."""
+    hold = "import sqlite3, time; c = sqlite3.connect('/var/lib/jupyterhub/jupyterhub.sqlite', isolation_level=None); c.execute('BEGIN EXCLUSIVE'); time.sleep(15)"
+    hub.exec(f'/opt/conda/envs/jhub/bin/python -c "{hold}"')
+
+
+@pytest.mark.parametrize(
+    "fault", [killed("jupyterhub"), killed("jupyterhub-proxy"), locked], ids=lambda one: one.__name__
+)
+def test_the_hub_may_fail_and_work_goes_on(
+    fault: Callable[[Hub], None], work: Work, students: list[Person], visit: Visit
+) -> None:
+    hub = work.lab.hub
+    fault(hub)
+    hub.wait_healthy()
+    visitor = visit(students[1])  # somebody else can begin now
+    assert visitor.enter(hub).kernel().run("print(6 * 7)").strip() == "42"
+    until(lambda: visitor.hub_api(hub, "user")[0] == 200, 60, "the hub knows people")
+    again = Kernel(work.lab.page, work.lab.base, work.kernel.id)  # as JupyterLab connects anew
+    until(lambda: again.run("print(1)").strip() == "1", 90, "the kernel is reached", passing=Exception)
+    work.goes_on(again)
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(demo: Demo, work: Work) -> None:
+    """Both want something else of the hub; the second one is waited with, and what one of them wants is what the hub then runs with."""
+    wanted, outcomes = (700, 800), []
+
+    def run(value: int) -> None:
+        outcomes.append(
+            playbook.run("hubs", INVENTORY, "--limit", "sandbox", "--extra-vars", f"hub_cull_timeout={value}")
+        )
+
+    runs = [threading.Thread(target=run, args=[value]) for value in wanted]
+    for one in runs:
+        one.start()
+    for one in runs:
+        one.join(300)
+    assert [outcome.status for outcome in outcomes] == [0, 0], [outcome.output[-3000:] for outcome in outcomes]
+    hub = demo.hubs["sandbox"]
+    assert hub.description()["culling"]["timeout"] in wanted
+    work.goes_on()
+    playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")
+    assert playbook.succeed("hubs", INVENTORY, "--limit", "sandbox").changed == 0
+    work.goes_on()
+
+
+@pytest.mark.parametrize("moment", [3, 6])
+def test_a_connection_that_is_cut(moment: float, demo: Demo, machine: Machine, work: Work) -> None:
+    """All connections of the run to the machine end in the middle; the next run completes what it began."""
+    outcomes: list[playbook.Outcome] = []
+    change = ("--limit", "sandbox", "--extra-vars", json.dumps({"hub_cull_timeout": 900 + int(moment)}))
+    run = threading.Thread(target=lambda: outcomes.append(playbook.run("hubs", INVENTORY, *change)))
+    run.start()
+    run.join(moment)
+    # the server stays; each connection is a process of its own
+    machine.as_root("systemd-run --quiet --collect pkill -KILL -f '^sshd(-session)?: .*@notty'")
+    run.join(300)
+    assert not run.is_alive()
+    playbook.succeed("hubs", INVENTORY, *change)
+    assert demo.hubs["sandbox"].description()["culling"]["timeout"] == 900 + int(moment)
+    assert playbook.succeed("hubs", INVENTORY, *change).changed == 0
+    work.goes_on()
+    playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")
