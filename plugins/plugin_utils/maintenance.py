@@ -130,7 +130,7 @@ def hub(
         )
     if "jupyterhub.service" in (record["services"] or ()):
         problems.append(
-            "JupyterHub uses what was replaced: ananke_maintain_restart=true restarts it, which ends no kernel"
+            "JupyterHub uses what was replaced: ananke_maintain_restart=true beside ananke_maintain_containers=true restarts it, which ends no kernel"
         )
     return {**record, "problems": list(dict.fromkeys(problems))}
 
