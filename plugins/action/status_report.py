@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import datetime
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils import status
-from ..plugin_utils.variables import plain
+from ..plugin_utils import reports, status
+from ..plugin_utils.variables import plain, told
 
 
 class ActionModule(ActionBase):
@@ -39,34 +37,15 @@ class ActionModule(ActionBase):
         now = datetime.datetime.now(datetime.UTC)
         hubs = []
         for name in options["hubs"]:
-            described, told = (_plain(variables, name, key) for key in ("hub_described", "ananke_status"))
+            described, answer = (told(variables, name, key) for key in ("hub_described", "ananke_status"))
             lost = plain(variables[name].get("ananke_lost")) or []
             machine = str((described.get("hub") or {}).get("machine"))
-            backups = _plain(variables, machine, "ananke_status").get("backups") if machine in variables else None
-            hubs.append(status.hub(name, described, told, lost, now, backups))
-        machines = [status.machine(name, _plain(variables, name, "ananke_status")) for name in options["machines"]]
+            backups = told(variables, machine, "ananke_status").get("backups") if machine in variables else None
+            hubs.append(status.hub(name, described, answer, lost, now, backups))
+        machines = [status.machine(name, told(variables, name, "ananke_status")) for name in options["machines"]]
         found = status.report(hubs, machines, now)
         result.update(changed=False, report=found, msg=status.table(found))
         if options["directory"]:
-            result["files"] = _write(Path(options["directory"]), found)
+            result["files"] = reports.write(Path(options["directory"]), "status", found, status.page(found))
             result["msg"] += "\n" + "\n".join(f"written: {path}" for path in result["files"])
         return result
-
-
-def _plain(variables: Mapping[str, Any], host: str, name: str) -> dict[str, Any]:
-    """A host's variable as plain data; empty where it has none."""
-    found = plain(variables[host].get(name))
-    return found if isinstance(found, dict) else {}
-
-
-def _write(folder: Path, found: dict[str, Any]) -> list[str]:
-    """Write both files; they are meant for the host admin alone, as they tell what is wrong where."""
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {"status.json": json.dumps(found, indent=2) + "\n", "status.html": status.page(found)}
-    for name, text in texts.items():
-        fresh = folder / f".{name}.new"
-        fresh.touch(mode=0o600)
-        fresh.write_text(text, encoding="utf-8")
-        fresh.chmod(0o600)
-        fresh.rename(folder / name)
-    return [str(folder / name) for name in texts]

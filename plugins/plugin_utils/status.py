@@ -8,10 +8,11 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Optional
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
+
+from . import reports
 
 Record = dict[str, Any]
 FULL, SOON, OLD = 0.9, 14, 2
@@ -50,7 +51,7 @@ def hub(
         "reached": reached,
         "healthy": bool(reached and told["health"]["healthy"]),
         "versions": {key: value for key, value in versions.items() if key != "image_built"},
-        "image": {"name": own.get("image"), "built": built, "days": _days(built, now)},
+        "image": {"name": own.get("image"), "built": built, "days": days(built, now)},
         "users": {key: users.get(key) for key in ("active", "week", "known")},
         "memory": {"used": container.get("memory_used"), "size": container.get("memory")},
         "disk": {key: disk.get(key) for key in ("used", "size", "free")},
@@ -59,7 +60,7 @@ def hub(
         "problems": list(told.get("problems") or []),
     }
     if not reached:
-        record["problems"].append(f"it could not be asked: {_reason(told)}")
+        record["problems"].append(f"it could not be asked: {reports.reason(told)}")
     record["problems"] += _nearly_full("the disk of its homes", record["disk"])
     record["problems"] += _unsaved(record["backup"]) if backups is not None else []
     return record
@@ -72,7 +73,7 @@ def _backup(described: Mapping[str, Any], backups: Optional[Mapping[str, Any]], 
     return {
         "wanted": wanted,
         "time": known.get("time"),
-        "days": _days(known.get("time"), now),
+        "days": days(known.get("time"), now),
         "complete": known.get("complete"),
         "error": known.get("error") or "",
     }
@@ -87,7 +88,7 @@ def _unsaved(backup: Mapping[str, Any]) -> list[str]:
     if backup["days"] is None:
         return ["it was never backed up yet: its timer does it at night, playbooks/backup.yml now"]
     if backup["days"] >= OLD:
-        return [f"its last backup is {_age(backup['days'])} old: see `systemctl list-timers` on its machine"]
+        return [f"its last backup is {age(backup['days'])} old: see `systemctl list-timers` on its machine"]
     return [] if backup["complete"] else ["some files could not be backed up: its journal names them"]
 
 
@@ -96,7 +97,7 @@ def saved(one: Mapping[str, Any]) -> str:
     backup = one["backup"]
     if backup["days"] is None:
         return "never" if backup["wanted"] else "none"
-    return f"{_age(backup['days'])} ago" if backup["days"] else "today"
+    return f"{age(backup['days'])} ago" if backup["days"] else "today"
 
 
 def machine(name: str, told: Mapping[str, Any]) -> Record:
@@ -106,7 +107,7 @@ def machine(name: str, told: Mapping[str, Any]) -> Record:
     record: Record = {"name": name, "reached": reached, **{key: told.get(key) for key in keys}}
     problems = list(told.get("problems") or [])
     if not reached:
-        problems.append(f"it could not be asked: {_reason(told)}")
+        problems.append(f"it could not be asked: {reports.reason(told)}")
     for disk in told.get("disks") or []:
         problems += _nearly_full(f"the file system of {disk['path']}", disk)
     certificate = told.get("certificate")
@@ -146,12 +147,11 @@ def table(found: Record) -> str:
         ("hub", "machine", "state", "servers", "week", "known", "memory", "homes", "backup", "image", "certificate")
     ]
     for one in found["hubs"]:
-        users = [_shown(one["users"][key]) for key in ("active", "week", "known")]
+        users = [shown(one["users"][key]) for key in ("active", "week", "known")]
         used = [of(one[key]["used"], one[key]["size"]) for key in ("memory", "disk")]
-        days = [_age(one["image"]["days"]), _age(certificates.get(one["machine"]))]
-        rows.append((one["name"], _shown(one["machine"]), state(one), *users, *used, saved(one), *days))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        ages = [age(one["image"]["days"]), age(certificates.get(one["machine"]))]
+        rows.append((one["name"], shown(one["machine"]), state(one), *users, *used, saved(one), *ages))
+    lines = reports.aligned(rows)
     for one in (*found["machines"], *found["hubs"]):
         lines += [f"{one['name']}: {problem}" for problem in one["problems"]]
         if one.get("drift"):
@@ -167,15 +167,7 @@ def table(found: Record) -> str:
 @functools.cache
 def _template() -> Template:
     """The page without its content."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(size=size, share=share, state=state, saved=saved, age=_age, shown=_shown)
-    return environment.get_template("status.html.j2")
+    return reports.template("status.html.j2", size=size, share=share, state=state, saved=saved, age=age, shown=shown)
 
 
 def page(found: Record) -> str:
@@ -219,17 +211,16 @@ def _nearly_full(what: str, disk: Mapping[str, Any]) -> list[str]:
     return [f"{what} is nearly full, {of(used, whole)}: clear it up, or enlarge it (playbooks/grow.yml)"]
 
 
-def _days(time: Optional[str], now: datetime.datetime) -> Optional[int]:
+def days(time: Optional[str], now: datetime.datetime) -> Optional[int]:
+    """How long ago something was."""
     return max(0, (now - datetime.datetime.fromisoformat(time)).days) if time else None
 
 
-def _age(days: Optional[int]) -> str:
-    return "?" if days is None else f"{days} day{'' if days == 1 else 's'}"
+def age(count: Optional[int]) -> str:
+    """Days as people say them."""
+    return "?" if count is None else f"{count} day{'' if count == 1 else 's'}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value, known or not."""
     return "?" if value is None else str(value)
-
-
-def _reason(told: Mapping[str, Any]) -> str:
-    return " ".join(str(told.get("msg") or "the run did not come so far").split())

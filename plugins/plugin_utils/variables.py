@@ -79,6 +79,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def told(variables: Mapping[str, Any], host: str, name: str) -> dict[str, Any]:
+    """A host's variable as plain data; empty where it has none."""
+    found = plain(variables[host].get(name))
+    return found if isinstance(found, dict) else {}
+
+
 def _source(value: Any) -> str:
     """What the inventory says, as far as it can be shown."""
     try:
