@@ -12,6 +12,8 @@ import pytest
 from browsing import Person
 from conftest import Visit
 from facts import Demo, Hub
+from moto.server import ThreadedMotoServer
+from webdav import COMPUTER
 
 import playbook
 
@@ -46,16 +48,16 @@ class Course:
         base = self.hub.url.removesuffix("sandbox/")
         self.twin = Hub("twin", f"{base}twin/", "ananke-twin", "twin", demo.machine)
 
-    def run(self, name: str, *more: str, hub: str = "sandbox", **said: str) -> playbook.Outcome:
+    def run(self, name: str, *more: str, hub: str = "sandbox", **said: Any) -> playbook.Outcome:
         options = ("--inventory", str(INVENTORY), "--limit", hub, "--extra-vars", json.dumps(said))
         return playbook.run(name, self.inventory, *options, *more, timeout=600)
 
-    def succeed(self, name: str, *more: str, hub: str = "sandbox", **said: str) -> playbook.Outcome:
+    def succeed(self, name: str, *more: str, hub: str = "sandbox", **said: Any) -> playbook.Outcome:
         outcome = self.run(name, *more, hub=hub, **said)
         assert outcome.status == 0, outcome.output[-5000:]
         return outcome
 
-    def restore(self, *more: str, hub: str = "sandbox", **said: str) -> playbook.Outcome:
+    def restore(self, *more: str, hub: str = "sandbox", **said: Any) -> playbook.Outcome:
         return self.succeed("restore", *more, hub=hub, ananke_restore=hub, **said)
 
     def snapshots(self) -> list[dict[str, Any]]:
@@ -242,3 +244,31 @@ def test_by_sftp_to_a_host_that_root_knows(course: Course, far: str) -> None:
     finally:
         course.succeed("hubs")
     assert len(course.snapshots()) == before
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A place on a server on this computer that speaks S3."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        yield f"s3:http://{COMPUTER}:{server.get_host_and_port()[1]}/backups/hubs"
+    finally:
+        server.stop()
+
+
+def test_in_a_bucket(course: Course, bucket: str) -> None:
+    hub = course.hub
+    before, snapshots = hub.exec(LISTING).stdout, len(course.snapshots())
+    keys = {"AWS_ACCESS_KEY_ID": "hubs", "AWS_SECRET_ACCESS_KEY": "s3cret"}
+    there: dict[str, Any] = {"hub_backup_repository": bucket, "hub_backup_environment": keys}
+    try:
+        assert course.succeed("hubs", **there).recap["sandbox"].changed == 1
+        course.succeed("backup", **there)
+        assert len(course.snapshots()) == 1
+        hub.exec("rm -r /var/lib/private/ualice/second")
+        course.restore(ananke_restore_user="ualice", **there)
+        assert hub.exec(LISTING).stdout == before
+    finally:
+        course.succeed("hubs")
+    assert len(course.snapshots()) == snapshots
