@@ -22,7 +22,13 @@ NOTICED = 30
 def member(name: str) -> dict[str, str]:
     """A student whom the LMS is to know."""
     number = name.removeprefix("class")
-    return {"id": name, "given_name": "Student", "family_name": number, "email": f"{name}@example.org", "role": "student"}
+    return {
+        "id": name,
+        "given_name": "Student",
+        "family_name": number,
+        "email": f"{name}@example.org",
+        "role": "student",
+    }
 
 
 @pytest.fixture
@@ -47,6 +53,8 @@ def test_a_class_begins(demo: Demo, hub: Hub, enrolled: list[str]) -> None:
     assert max(clicks) - min(clicks) <= SECONDS, "the computer that tests is too busy for thirty people"
     assert [(start.person, start.problem, start.statuses) for start in starts if start.problem or start.errors] == []
     assert [start.user for start in starts] == [f"u{name}" for name in enrolled]
-    assert [start.person for start in starts if start.seconds > NOTICED and not start.told] == [], "they were told nothing"
+    assert [start.person for start in starts if start.seconds > NOTICED and not start.told] == [], (
+        "they were told nothing"
+    )
     running = {server["user"]: server["ready"] for server in succeed(hub, "hub_servers")["servers"]}
     assert [name for name in enrolled if not running.get(f"u{name}")] == []
