@@ -19,7 +19,7 @@ from webdav import COMPUTER, HOST, Share, served
 
 from testbed.waiting import until
 
-ALL = ["base_packages", "jupyterfs", "lsp", "myst", "rtc", "scheduler"]
+ALL = ["base_packages", "jupyterfs", "lsp", "myst", "nbgrader", "rtc", "scheduler"]
 LIBRARIES = "import matplotlib, numpy, pandas, plotly, seaborn; print(pandas.DataFrame({'a': numpy.arange(3)}).a.sum())"
 MATPLOTLIB = """%matplotlib widget
 import matplotlib.pyplot as plt
