@@ -45,6 +45,7 @@ def refused(act):
         return True
     return False
 print([
+    (exchange / "outbound/{NAME}/problem.ipynb").is_file(),
     [path.name for path in (exchange / "inbound").iterdir()],
     refused((exchange / "outbound/{NAME}/problem.ipynb").unlink),
     refused((exchange / "outbound/mine").mkdir),

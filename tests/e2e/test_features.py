@@ -285,14 +285,16 @@ def test_an_assignment_comes_and_goes(seat: Seat, instructor: Person, students: 
     hub, people = seat.hub, (instructor, students[0])
     users = [f"u{person.id}" for person in people]
     succeed(hub, "hub_servers", state="stopped", users=[name for name in users if running(hub, name)])
-    hub.exec(f"rm -rf /opt/nbgrader_exchange/{hub.name} /var/lib/private/{users[0]}/{hub.name}")
+    hub.exec(
+        f"cd /opt/nbgrader_exchange/{hub.name} && rm -rf outbound/* inbound/*/* feedback/* /var/lib/private/{users[0]}/{hub.name}"
+    )
     teacher, student = (visit(person).enter(hub) for person in people)
     assert [teacher.user, student.user] == users
     try:
         teacher.kernel().run(grading.release(), 180)
         student.kernel().run(grading.FETCH, 300)
         seen_by_other = seat.lab.kernel().run(grading.LOOK).strip()
-        assert seen_by_other == "[[], True, True, True, True]"
+        assert seen_by_other == "[True, [], True, True, True, True]"
         seat.lab.close_kernels()
         assert teacher.kernel().run(grading.GRADE, 300).strip() == f"[('{student.user}', 3.0)]"
         assert student.kernel().run(grading.FEEDBACK, 120).strip() == "1"

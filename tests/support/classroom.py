@@ -23,6 +23,7 @@ from requests.adapters import HTTPAdapter
 
 LINK = re.compile(r'<a class="card" href="([^"]+)">.*?<span class="detail">([^<]+)</span>', re.DOTALL)
 EVENTS = re.compile(r'new EventSource\("([^"]+)"\)')
+SUBMITS = re.compile(r'getElementById\("([^"]+)"\)\.submit\(\)')
 LAB = re.compile(r"/user/([^/]+)/lab$")
 PATIENCE = 900
 """Seconds until JupyterLab's page must be there."""
@@ -73,15 +74,21 @@ class Loopback(HTTPAdapter):
         names = {"server_hostname": host["host"], "assert_hostname": host["host"]} if host["scheme"] == "https" else {}
         return {**host, "host": "127.0.0.1"}, {**pool, **names}
 
-    def add_headers(self, request: requests.PreparedRequest, **kwargs: Any) -> None:
+    def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         request.headers["Host"] = urlsplit(str(request.url)).netloc
+        try:
+            return super().send(request, *arguments, **options)
+        finally:
+            # left there, it would choose the cookies of a redirection to another host
+            del request.headers["Host"]
 
 
 class Form(HTMLParser):
-    """The first form of a page: where it goes, and what it holds."""
+    """A form of a page: where it goes, and what it holds."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, page: str, name: str) -> None:
         super().__init__()
+        self.name = name
         self.action = ""
         self.fields: dict[str, str] = {}
         self._open = False
@@ -89,7 +96,7 @@ class Form(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         known = {name: value or "" for name, value in attrs}
-        if tag == "form" and not self.action:
+        if tag == "form" and known.get("id") == self.name:
             self.action, self._open = known.get("action", ""), True
         elif tag == "input" and self._open and "name" in known:
             self.fields[known["name"]] = known.get("value", "")
@@ -142,14 +149,15 @@ class Person:
         while time.monotonic() < end:
             found = LAB.search(urlsplit(page.url).path)
             events = EVENTS.search(page.text)
-            form = Form(page.text) if ".submit()" in page.text else None
+            submits = SUBMITS.search(page.text)
             if found and "jupyter-config-data" in page.text:
                 self.start.user = found[1]
                 return
             if events:
                 self._wait(urljoin(page.url, html.unescape(events[1])), end)
                 page = self._load("GET", page.url)
-            elif form:
+            elif submits:
+                form = Form(page.text, submits[1])
                 page = self._load("POST", urljoin(page.url, form.action), form.fields)
             else:
                 raise Unmet(f"{page.url} is neither JupyterLab nor a wait:\n{visible(page.text)}")

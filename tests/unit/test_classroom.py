@@ -13,7 +13,11 @@ import pytest
 
 PENDING = '<script>var evtSource = new EventSource("/hub/events?_xsrf=a%3D");</script>'
 COURSES = '<ul><li><a class="card" href="/launch?a=1&amp;b=2"><span class="title">Hub</span><span class="detail">{}/</span></a></li></ul>'
-LAUNCH = '<form method="post" action="/callback"><input type="hidden" name="state" value="&lt;s&gt;"></form><script>x.submit();</script>'
+LAUNCH = (
+    '<form action="/leave"><input name="x"></form>'
+    '<form id="a" method="post" action="/callback"><input type="hidden" name="state" value="&lt;s&gt;"></form>'
+    '<script>document.getElementById("a").submit();</script>'
+)
 QUEUED = 'data: {"progress": 10, "message": "Many servers start at the moment, 3 before yours."}\n\n'
 
 
