@@ -75,11 +75,12 @@ lynis: setup ## what Lynis says of a virtual machine with every role: build/lyni
 	ANANKE_VM_ROLES=all pytest --capture=no tests/vm/test_lynis.py
 
 .PHONY: bench
-bench: setup ## what hubs, hardened machines, owners of large homes, kernels and features cost, against bare commands: build/*bench.json
+bench: setup ## what hubs, hardened machines, owners of large homes, kernels, features, classes and backups cost, against bare commands: build/*bench.json
 	python -m bench
 	python -m machine_bench
 	python -m ownership_bench
 	python -m inside_bench
+	python -m year_bench
 
 .PHONY: clean
 clean: ## remove the virtual environment and everything built (machines first: make demo-down)

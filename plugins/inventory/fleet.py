@@ -52,7 +52,8 @@ options:
   profiles:
     description:
       - Variables of all hubs that choose the profile. With C(profile), it starts from another one.
-      - The collection has C(persistent), where homes stay, and C(forget), where they are emptied when a server stops.
+      - The collection has C(persistent), where homes stay, C(forget), where they are emptied when a server stops, and C(nbgrader), where homes stay
+        and assignments are handed out, collected and graded (the feature C(nbgrader)).
     type: dict
     default: {}
   courses:

@@ -15,7 +15,11 @@ from ..module_utils.description.problems import nearest
 from .fleet_files import Entry, Lines, Place, Problem
 
 #: Profiles that every fleet has.
-PROFILES: dict[str, dict[str, Any]] = {"persistent": {"hub_forget": False}, "forget": {"hub_forget": True}}
+PROFILES: dict[str, dict[str, Any]] = {
+    "persistent": {"hub_forget": False},
+    "forget": {"hub_forget": True},
+    "nbgrader": {"hub_forget": False, "hub_features": ["nbgrader"]},
+}
 PORTS, UIDS = (10000, 29999), (30000, 49999)
 RESERVED = ("all", "ungrouped", "machines", "hubs", "localhost")
 KEYS = ("plugin", "cache", "ports", "uids", "machine_defaults", "defaults", "machines", "profiles", "hubs", "courses")

@@ -17,7 +17,7 @@ from replace_image import PODMAN, RECORDS, share_store
 
 import playbook
 
-ALL = ["base_packages", "jupyterfs", "lsp", "myst", "rtc", "scheduler"]
+ALL = ["base_packages", "jupyterfs", "lsp", "myst", "nbgrader", "rtc", "scheduler"]
 ADDED = {
     "hub_features": ALL,
     "hub_environments": [{"name": "optics", "conda": ["python=3.13", "pip", "ipykernel"], "kernel": "Optics"}],

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import grading
 import pytest
 from acting import act, settled, succeed
 from browsing import STEP_MS, Lab, Person, Visitor
-from conftest import ROOT
+from conftest import ROOT, Visit
 from facts import Demo, Hub
 from notebooks import cell, colours, dragged, opened, seen
 from playwright.sync_api import Browser, Locator, expect
@@ -19,7 +20,7 @@ from webdav import COMPUTER, HOST, Share, served
 
 from testbed.waiting import until
 
-ALL = ["base_packages", "jupyterfs", "lsp", "myst", "rtc", "scheduler"]
+ALL = ["base_packages", "jupyterfs", "lsp", "myst", "nbgrader", "rtc", "scheduler"]
 LIBRARIES = "import matplotlib, numpy, pandas, plotly, seaborn; print(pandas.DataFrame({'a': numpy.arange(3)}).a.sum())"
 MATPLOTLIB = """%matplotlib widget
 import matplotlib.pyplot as plt
@@ -76,6 +77,11 @@ def seat(hub: Hub, students: list[Person], browser: Browser, demo: Demo) -> Iter
     yield Seat(hub, visitor, visitor.launch(hub))
     visitor.close()
     at_rest(hub, user)
+
+
+def running(hub: Hub, user: str) -> bool:
+    """Whether a user's server runs."""
+    return user in {server["user"] for server in succeed(hub, "hub_servers")["servers"]}
 
 
 def at_rest(hub: Hub, user: str) -> None:
@@ -272,6 +278,29 @@ def test_a_file_on_a_webdav_server(seat: Seat, share: Share, shoot: Shoot) -> No
     assert "wrong@" not in log
     assert share.password not in log
     assert "not so" in far.read_text()
+
+
+def test_an_assignment_comes_and_goes(seat: Seat, instructor: Person, students: list[Person], visit: Visit) -> None:
+    """Released by a hub admin, solved by a student, graded; another student sees nothing of it, and changes nothing."""
+    hub, people = seat.hub, (instructor, students[0])
+    users = [f"u{person.id}" for person in people]
+    succeed(hub, "hub_servers", state="stopped", users=[name for name in users if running(hub, name)])
+    hub.exec(
+        f"cd /opt/nbgrader_exchange/{hub.name} && rm -rf outbound/* inbound/*/* feedback/* /var/lib/private/{users[0]}/{hub.name}"
+    )
+    teacher, student = (visit(person).enter(hub) for person in people)
+    assert [teacher.user, student.user] == users
+    try:
+        teacher.kernel().run(grading.release(), 180)
+        student.kernel().run(grading.FETCH, 300)
+        seen_by_other = seat.lab.kernel().run(grading.LOOK).strip()
+        assert seen_by_other == "[True, [], True, True, True, True]"
+        seat.lab.close_kernels()
+        assert teacher.kernel().run(grading.GRADE, 300).strip() == f"[('{student.user}', 3.0)]"
+        assert student.kernel().run(grading.FEEDBACK, 120).strip() == "1"
+    finally:
+        hub.exec(f"cd /var/lib/private && rm -rf {users[0]}/{hub.name} {users[1]}/{grading.NAME}")
+        succeed(hub, "hub_servers", state="stopped", users=users)
 
 
 def test_a_terminal(seat: Seat) -> None:

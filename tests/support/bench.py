@@ -185,7 +185,7 @@ def busy() -> float:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--hubs", type=int, nargs="+", default=[1, 5, 20])
+    parser.add_argument("--hubs", type=int, nargs="+", default=[1, 5, 20, 50])
     parser.add_argument("--keep", action="store_true", help="leave the test machine for another time")
     options = parser.parse_args()
     bench = Bench("bench", 8743)

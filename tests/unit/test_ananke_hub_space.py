@@ -73,6 +73,7 @@ def test_a_server_in_a_full_home_starts_with_settings_in_memory(
         server_paths=["/bin"],
         environment={},
         get_env=dict,
+        has_assignments=lambda: False,
     )
     found = AnankeSpawner.server_environment(asked)
     assert found["HOME"] == "/var/lib/ualice"

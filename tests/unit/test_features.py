@@ -31,7 +31,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_features_are_there() -> None:
-    assert NAMES == ["base_packages", "jupyterfs", "lsp", "myst", "rtc", "scheduler", "tensorflow"]
+    assert NAMES == ["base_packages", "jupyterfs", "lsp", "myst", "nbgrader", "rtc", "scheduler", "tensorflow"]
     folders = [path.name for path in features.FOLDER.iterdir() if path.is_dir() and not path.name.startswith("__")]
     assert sorted(folders) == NAMES
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.ananke.jupyterhub.plugins.inventory.fleet import EXAMPLES, _known
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import features
 from ansible_collections.ananke.jupyterhub.plugins.plugin_utils.fleet import PORTS, UIDS, Fleet, assigned
 from ansible_collections.ananke.jupyterhub.plugins.plugin_utils.fleet_files import Lines, table
 from hypothesis import given
@@ -65,6 +66,13 @@ def test_the_example_of_the_documentation() -> None:
     assert groups["profile_forget"].variables == {"hub_forget": True}
     assert groups["hubs"].variables["hub_lti_platform"] == "moodle"
     assert {group.parent for name, group in groups.items() if name.startswith("hubs_on_")} == {"hubs"}
+
+
+def test_profiles_of_the_collection_s_own() -> None:
+    made = fleet(SMALL + "defaults: {hub_forget: true}\nprofiles: {exercises: {profile: nbgrader}}\n").inventory.groups
+    assert made["profile_exercises"].parent == "profile_nbgrader"
+    assert made["profile_nbgrader"].variables == {"hub_forget": False, "hub_features": ["nbgrader"]}
+    assert features.check(made["profile_nbgrader"].variables["hub_features"]) == []
 
 
 def test_a_hub_has_its_machine_s_connection() -> None:

@@ -189,6 +189,7 @@ def servers(c: Any) -> None:
     c.AnankeSpawner.swap_limit = limits.swap
     c.AnankeSpawner.tasks_limit = limits.tasks
     c.AnankeSpawner.forget_homes = hub.forget
+    c.AnankeSpawner.course = hub.name
     allowed = {rooms.account(room): rooms.visitors(hub, room) for room in hub.rooms}
     c.AnankeSpawner.room_visitors = {name: None if users is None else sorted(users) for name, users in allowed.items()}
 

@@ -19,7 +19,7 @@ from systemdspawner import SystemdSpawner, systemd
 from tornado.web import HTTPError
 from traitlets import Bool, Dict, Float, Int, List, Unicode
 
-from . import closing, forgetting, rooms, space, units
+from . import assignments, closing, forgetting, rooms, space, units
 from .paths import Paths
 from .usernames import is_room_account
 
@@ -70,6 +70,7 @@ class AnankeSpawner(SystemdSpawner):
         help="PATH of servers.",
     )
 
+    course = Unicode("", config=True, help="What nbgrader calls the course: the hub's name.")
     room_visitors = Dict(config=True, help="Accounts of rooms, each with the list of its visitors; None: everybody.")
 
     _queue: ClassVar[Queue | None] = None
@@ -95,8 +96,30 @@ class AnankeSpawner(SystemdSpawner):
             # JupyterLab and kernels write settings when they start, and would end where they cannot: nobody could delete anything
             runtime = own["XDG_RUNTIME_DIR"]
             own.update({"JUPYTER_CONFIG_DIR": f"{runtime}/jupyter", "IPYTHONDIR": f"{runtime}/ipython"})
+        if self.has_assignments():
+            own.update(assignments.environment(self.course, bool(self.user.admin)))
         declared: dict[str, str] = self.get_env()
         return {**declared, **{key: value for key, value in own.items() if key not in self.environment}}
+
+    def has_assignments(self) -> bool:
+        """Whether this server takes part in the exchange of assignments."""
+        return bool(self.course) and assignments.installed()
+
+    def _share_assignments(self) -> dict[str, list[str]]:
+        """What the unit sees of the exchange of assignments. Where that cannot be made, the server starts without."""
+        if not self.has_assignments():
+            return {}
+        try:
+            assignments.prepare(self.course, self.user.name)
+        except OSError as error:
+            self.log.error(
+                "%s gets no assignments: %s. Move what is in the way out of %s.",
+                self.user.name,
+                error,
+                assignments.EXCHANGE,
+            )
+            return {}
+        return assignments.view(self.course, self.user.name, bool(self.user.admin))
 
     def refuse_foreign_home(self) -> None:
         """Raise StartFailed if the user's name belongs to something else: systemd would hand it over to the user."""
@@ -202,6 +225,9 @@ class AnankeSpawner(SystemdSpawner):
         if self.forget_homes:
             await self._forget()
             properties.update(dict.fromkeys(("OnSuccess", "OnFailure"), units.forgetting(self.user.name)))
+        for key, values in self._share_assignments().items():
+            known = properties.get(key, [])
+            properties[key] = [*([known] if isinstance(known, str) else known), *values]
         properties.update(self.unit_extra_properties)
         units.prepare(self.unit_name)
         code = await systemd.start_transient_service(
