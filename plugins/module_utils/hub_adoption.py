@@ -33,6 +33,7 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
     files,
     hub_removal,
     image_store,
+    nginx,
     removal,
     sockets,
     user_names,
@@ -152,6 +153,8 @@ class Note:
     enabled: bool = False
     running: bool = False
     """Whether the former container was, before."""
+    location: str = ""
+    """What nginx had for the path of a hub of this name, before."""
 
 
 def former(folder: str) -> Former:
@@ -247,7 +250,8 @@ def take(wish: Wish, hub: Former, run: Run) -> list[str]:
     rooms = adoption.read(sources(hub), hub.folder).rooms
     if note is None:
         seen = _must(hub.entry, SEE, run, hub.container).split()
-        note = Note(hub.folder, hub.entry.pw_name, "copying", "enabled" in seen, "running" in seen)
+        location = files.read(_location(wish.name)) or ""
+        note = Note(hub.folder, hub.entry.pw_name, "copying", "enabled" in seen, "running" in seen, location)
         _write(wish.name, note)
     _must(hub.entry, STOP, run, hub.container)
     _must(entry, PREPARE, run, wish.name)
@@ -290,6 +294,8 @@ def give_back(name: str, account: str, run: Run, check: bool) -> list[str]:
     entry = accounts.lookup(account)
     if note.state == "placed" or _arrived(note, account, name) or not _there(account, name):
         done = hub_removal.remove(name, account, "home", ARCHIVES, run)[0] + done
+    if note.location:
+        nginx.apply(_location(name), note.location, run)
     if entry is not None:
         _must(entry, CLEAR, run, name)
     words = ["enabled" if note.enabled else "", "running" if note.running else ""]
@@ -440,6 +446,10 @@ def _must(entry: pwd.struct_passwd, script: str, run: Run, *arguments: str) -> s
 def _write(name: str, note: Note) -> None:
     files.folder(NOTES, 0o700)
     files.write(_note(name), json.dumps(dataclasses.asdict(note), indent=1) + "\n", 0o600)
+
+
+def _location(name: str) -> str:
+    return os.path.join(nginx.LOCATIONS_DIR, f"{name}.conf")
 
 
 def _note(name: str) -> str:

@@ -18,6 +18,7 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
     hub_adoption,
     hub_removal,
     image_store,
+    nginx,
     sockets,
 )
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError
@@ -145,6 +146,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(hub_adoption, "NOTES", str(tmp_path / "notes"))
     monkeypatch.setattr(image_store, "RECORDS", str(found.images))
     monkeypatch.setattr(hub_removal, "remove", lambda *given: (found.ran.append("removed"), (["removed"], None))[1])
+    monkeypatch.setattr(nginx, "LOCATIONS_DIR", str(tmp_path))
+    monkeypatch.setattr(nginx, "apply", lambda path, content, _run: Path(path).write_text(content))
     monkeypatch.setattr(sockets, "listeners", lambda: {8101: 0})
     return found
 
@@ -205,12 +208,16 @@ def test_what_does_not_work_is_given_back(machine: Machine, moment: str) -> None
 
 def test_a_new_hub_that_is_ill_goes_and_the_former_runs_again(machine: Machine) -> None:
     machine.seen = "running\n"
+    location = machine.teach.parent / "algebra.conf"
+    location.write_text("to the former hub")
     machine.take()
+    location.unlink()
     assert hub_adoption.give_back("algebra", "algebra", machine.run, True) == [
         "ananke-algebra of teach as it was before"
     ]
     machine.give_back()
     assert machine.ran[-4:] == ["removed", "CLEAR", "START  running", "FORGET"]
+    assert location.read_text() == "to the former hub"
 
 
 def test_a_hub_that_forgets_gets_no_homes(machine: Machine) -> None:
