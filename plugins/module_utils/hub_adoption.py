@@ -91,11 +91,13 @@ mv user_data.json data/former_users.json
 FORGET = 'rm -rf -- "$HOME/.$1.adopted"'
 CLEAR = 'exec podman unshare rm --recursive --force --one-file-system -- "$HOME/.adopt-$1"'
 PREPARE = """
+for _turn in $(seq 300); do [ ! -d "$XDG_RUNTIME_DIR" ] || break; sleep 0.1; done
 stage=$HOME/.adopt-$1
 podman unshare rm --recursive --force --one-file-system -- "$stage"
 mkdir -m 0700 -- "$stage" "$stage/private" "$stage/data"
 mkdir -m 0755 -- "$stage/home" "$stage/exchange"
 """
+"""The session of an account that has just been made may take a moment to come."""
 PACK = (
     'exec podman unshare tar --create --file=- --directory="$1" --numeric-owner --acls --xattrs "--xattrs-include=*"'
     " --sparse --one-file-system ."
