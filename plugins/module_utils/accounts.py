@@ -134,7 +134,8 @@ def as_user(entry: pwd.struct_passwd, function: t.Callable[[], t.Any]) -> t.Any:
             reply = json.dumps({"result": function()})
             status = 0
         except BaseException as error:
-            reply = json.dumps({"error": f"{type(error).__name__}: {error}"})
+            told = str(error) if isinstance(error, AccountError) else f"{type(error).__name__}: {error}"
+            reply = json.dumps({"error": told})
         os.write(writer, reply.encode())
         os._exit(status)
     os.close(writer)
@@ -145,6 +146,13 @@ def as_user(entry: pwd.struct_passwd, function: t.Callable[[], t.Any]) -> t.Any:
     if "error" in reply:
         raise AccountError(f"as {entry.pw_name} in {entry.pw_dir}: {reply['error']}")
     return reply["result"]
+
+
+def in_session(entry: pwd.struct_passwd, script: str, *arguments: str) -> list[str]:
+    """The command line that runs a shell script as the account, in its session."""
+    environment = [f"HOME={entry.pw_dir}", f"XDG_RUNTIME_DIR=/run/user/{entry.pw_uid}", "PATH=/usr/bin:/bin"]
+    command = ["env", "--chdir=/", "--ignore-environment", *environment, "sh", "-euc", script, "sh", *arguments]
+    return ["runuser", f"--user={entry.pw_name}", "--", *command]
 
 
 def own_files(account: Account, home: str) -> dict[str, tuple[str, int]]:

@@ -198,6 +198,4 @@ def _has_folder(entry: pwd.struct_passwd, name: str) -> bool:
 
 def _own(entry: pwd.struct_passwd, script: str, run: Run, *arguments: str) -> None:
     """Run a shell script as the account, in its session."""
-    environment = [f"HOME={entry.pw_dir}", f"XDG_RUNTIME_DIR=/run/user/{entry.pw_uid}", "PATH=/usr/bin:/bin"]
-    command = ["env", "--chdir=/", "--ignore-environment", *environment, "sh", "-euc", script, "sh", *arguments]
-    accounts.must(run, ["runuser", f"--user={entry.pw_name}", "--", *command], "run again when that is mended")
+    accounts.must(run, accounts.in_session(entry, script, *arguments), "run again when that is mended")
