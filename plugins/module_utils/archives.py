@@ -13,7 +13,6 @@ So nothing is deleted before that note is there, and what is half deleted is nev
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -58,8 +57,8 @@ def pack(name: str, folder: str, source: str, run: Run, left_out: t.Sequence[str
     excluded = [f"--exclude={one}" for one in left_out]
     common = ["--file", draft, "--zstd", *UNPACK, "--directory", source]
     hint = f"nothing was deleted; make room in {folder}, or mend what is named, and run again"
-    with _private():
-        must(run, ["tar", "--create", *common, "--sparse", "--one-file-system", "--anchored", *excluded, "."], hint)
+    _private(draft)
+    must(run, ["tar", "--create", *common, "--sparse", "--one-file-system", "--anchored", *excluded, "."], hint)
     must(run, ["tar", "--compare", *common], hint)
     digest = _sha256(draft)
     os.rename(draft, os.path.join(folder, final))
@@ -108,11 +107,10 @@ def _sync(folder: str) -> None:
         os.close(handle)
 
 
-@contextlib.contextmanager
-def _private() -> t.Iterator[None]:
-    """What is written meanwhile is readable for root alone."""
-    former = os.umask(0o077)
+def _private(path: str) -> None:
+    """Make a file that only its owner reads, or one that is there so. A umask would not do: podman, which may run tar, has its own."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        yield
+        os.fchmod(handle, 0o600)
     finally:
-        os.umask(former)
+        os.close(handle)
