@@ -362,7 +362,8 @@ def settle_data(stage: str, wish: Wish, rooms: t.Mapping[str, str]) -> list[tupl
 
 def settle_database(path: str, fresh: t.Callable[[str], str]) -> None:
     """Give hub users their names in JupyterHub's database, in which no server runs any more. Raises AccountError."""
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
+    database = sqlite3.connect(path)
+    with contextlib.closing(database), database:
         version = [row[0] for row in database.execute("select version_num from alembic_version")]
         if version != [SCHEMA]:
             raise AccountError(

@@ -189,7 +189,7 @@ def main() -> None:
             "former": {"type": "path"},
             "container_admin": {"type": "str"},
             "image": {"type": "str", "default": "standard"},
-            "username_key": {"type": "str", "default": "sub"},
+            "username_key": {"no_log": False, "type": "str", "default": "sub"},
             "username_prefix": {"type": "str", "default": "u"},
             "forget": {"type": "bool", "default": False},
             "rooms": {"type": "list", "elements": "str", "default": []},

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from facts import ROOT, DemoError, Hub, Machine
@@ -19,7 +17,6 @@ import playbook
 
 RECORDS = "/var/lib/ananke/images"
 PODMAN = "CONTAINERS_STORAGE_CONF=/etc/ananke/storage.conf podman"
-REFERENCE = "localhost/ananke-e2e:replaced"
 
 
 def record_of(machine: Machine, image_id: str) -> tuple[str, dict[str, str]]:
@@ -90,20 +87,3 @@ def derive(machine: Machine, image_id: str, reference: str) -> str:
     )
     share_store(machine)
     return machine.as_root(f"{PODMAN} image inspect --format '{{{{.Id}}}}' {reference}").stdout.strip()
-
-
-@contextmanager
-def replaced_image(hub: Hub) -> Iterator[None]:
-    """The hub runs on another image within, and on its own again afterwards."""
-    machine = hub.machine
-    path, record = record_of(machine, hub.image_id())
-    image_id = derive(machine, record["id"], REFERENCE)
-    write_record(machine, path, {**record, "reference": REFERENCE, "id": image_id})
-    try:
-        apply_hub(hub)
-        yield
-    finally:
-        write_record(machine, path, record)
-        apply_hub(hub)
-        machine.as_root(f"{PODMAN} image rm {REFERENCE}", check=False)
-        share_store(machine)

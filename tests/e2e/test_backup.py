@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from browsing import Person
 from conftest import Visit
 from facts import Demo, Hub
-from moto.server import ThreadedMotoServer
 from webdav import COMPUTER
 
 import playbook
+from testbed.waiting import until
 
 INVENTORY = playbook.ROOT / "inventories/demo"
 REPOSITORY = "/srv/backup/hubs"
@@ -248,20 +253,30 @@ def test_by_sftp_to_a_host_that_root_knows(course: Course, far: str) -> None:
 
 @pytest.fixture
 def bucket() -> Iterator[str]:
-    """A place on a server on this computer that speaks S3."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
+    """A place on a server on this computer that speaks S3; a process of its own, since connections that are kept open would keep it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        env={**os.environ, "S3_IGNORE_SUBDOMAIN_BUCKETNAME": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        yield f"s3:http://{COMPUTER}:{server.get_host_and_port()[1]}/backups/hubs"
+        yield f"s3:http://{COMPUTER}:{port}/backups/hubs"
     finally:
-        server.stop()
+        server.kill()
+        server.wait()
 
 
 def test_in_a_bucket(course: Course, bucket: str) -> None:
     hub = course.hub
+    hub.exec(FILES)
     before, snapshots = hub.exec(LISTING).stdout, len(course.snapshots())
     keys = {"AWS_ACCESS_KEY_ID": "hubs", "AWS_SECRET_ACCESS_KEY": "s3cret"}
     there: dict[str, Any] = {"hub_backup_repository": bucket, "hub_backup_environment": keys}
+    address = f"http://127.0.0.1:{bucket.split(':')[3].split('/')[0]}/backups"
+    until(lambda: requests.put(address, timeout=5).ok, 60, "there is a bucket", passing=requests.ConnectionError)
     try:
         assert course.succeed("hubs", **there).recap["sandbox"].changed == 1
         course.succeed("backup", **there)

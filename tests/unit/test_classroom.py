@@ -76,7 +76,7 @@ def test_a_class_arrives(site: str) -> None:
     early, late = classroom.begin(["early", "late"], site, f"{site}/", Path("none"), within=0.2)
     assert (early.user, early.problem, early.queued, early.errors) == ("uearly", "", False, [])
     assert (late.user, late.problem, late.queued, late.errors) == ("ulate", "", True, [])
-    assert late.clicked - early.clicked >= 0.2
+    assert late.clicked - early.clicked >= 0.1, "they come one after the other"
     assert late.seconds > 0
 
 

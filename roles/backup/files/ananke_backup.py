@@ -47,6 +47,8 @@ CACHE = Path("/var/cache/ananke/backup")
 RUN = Path("/run/ananke/backup")
 CHECK_EVERY = 7 * 24 * 3600
 """Seconds after which a backup also looks whether the repository is whole."""
+ANSWER_PATIENCE = 30
+"""Seconds for a repository to answer."""
 LOCK_PATIENCE, LOCK_PAUSE = 4 * 3600, 20
 """Seconds that another machine may work on a shared repository in such a way that it must be alone, and between two looks."""
 NO_UNIT = 5
@@ -76,9 +78,12 @@ REMEDIES = {
     "could not resolve": "the host's name is unknown: correct hub_backup_repository, or the machine's name servers",
     "host key verification failed": "root on this machine does not know its host key: look whether it is the right one, then ssh there once as root",
     "timeout": "it does not answer: look at the way there",
+    "bucket does not exist": "make it there, or give these keys the right to",
     "already locked": "another machine works on it: run again when that is done",
 }
 """Words of restic, in lower case, and what to do."""
+NOTHING_THERE = ("is there a repository", "unable to open config", "bucket does not exist")
+"""Words of restic, in lower case, where there is no repository yet."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -333,11 +338,11 @@ class Restic:
             **settings.environment,
         }
 
-    def run(self, *arguments: str, fine: Sequence[int] = (0,)) -> tuple[int, str]:
-        """Status and output of restic. Raises BackupError with what to do."""
+    def run(self, *arguments: str, fine: Sequence[int] = (0,), patience: float | None = None) -> tuple[int, str]:
+        """Status and output of restic, which is ended after ``patience`` seconds. Raises BackupError with what to do."""
         end = time.monotonic() + LOCK_PATIENCE
         while True:
-            done, said = self._once(*arguments)
+            done, said = self._once(*arguments, patience=patience)
             if "already locked" not in said or time.monotonic() > end:
                 break
             time.sleep(LOCK_PAUSE)
@@ -347,26 +352,31 @@ class Restic:
             raise BackupError(f"restic {arguments[0]} failed: {told(said)}")
         return done.returncode, done.stdout
 
-    def _once(self, *arguments: str) -> tuple[subprocess.CompletedProcess[str], str]:
+    def _once(self, *arguments: str, patience: float | None) -> tuple[subprocess.CompletedProcess[str], str]:
         with tempfile.TemporaryFile("w+") as errors:
-            done = subprocess.run(
-                ["restic", *arguments],
-                env=self.environment,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                check=False,
-                preexec_fn=_end_together,
-            )
+            try:
+                done = subprocess.run(
+                    ["restic", *arguments],
+                    env=self.environment,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    check=False,
+                    timeout=patience,
+                    preexec_fn=_end_together,
+                )
+            except subprocess.TimeoutExpired as error:
+                done = subprocess.CompletedProcess(error.cmd, 1, "")
             errors.seek(0)
             return done, errors.read()
 
     def prepare(self) -> None:
         """Make the repository if it is not there, and take away locks of processes that are no more. Raises BackupError."""
         try:
-            self.run("cat", "config", "--quiet")
+            # an S3 server that does not answer, or that has no such bucket, would be asked for a quarter of an hour
+            self.run("cat", "config", "--quiet", patience=ANSWER_PATIENCE)
         except BackupError as error:
-            if "is there a repository" not in str(error).lower() and "unable to open config" not in str(error).lower():
+            if not any(words in str(error).lower() for words in NOTHING_THERE):
                 raise
             if noted(self.settings.hub).get("repository") == self.settings.mark:
                 raise BackupError(
