@@ -8,6 +8,7 @@ that completes it all is the caller's.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
+from pathlib import Path
 from typing import IO
 
 import playbook
@@ -29,10 +32,11 @@ def kill_one(moment: float, name: str = "site", *more: str, log: IO[str] | int =
         more: Further arguments of ``ansible-playbook``.
         log: Gets what the run says.
     """
+    mark = f"ANANKE_KILLED={uuid.uuid4().hex}"
     process = subprocess.Popen(
         playbook.arguments(name, playbook.ROOT / "inventories/demo", *more),
         cwd=playbook.ROOT,
-        env=playbook.environment(),
+        env=playbook.environment(**dict([mark.split("=")])),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -43,7 +47,29 @@ def kill_one(moment: float, name: str = "site", *more: str, log: IO[str] | int =
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        end_marked(mark.encode())
         return None
+
+
+def end_marked(mark: bytes) -> None:
+    """Kill whoever has this variable in its environment: Ansible's workers have sessions of their own, and would go on.
+
+    Args:
+        mark: NAME=VALUE
+    """
+    while found := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if marked(pid, mark)]:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def marked(pid: int, mark: bytes) -> bool:
+    """Whether a process that runs has the variable."""
+    try:
+        return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def main() -> None:
