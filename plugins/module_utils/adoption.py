@@ -239,10 +239,12 @@ def _container(reader: _Reader, created: list[str]) -> None:
 def _image(reader: _Reader, image: Found) -> None:
     name = str(image.value).rpartition("/")[2].partition(":")[0]
     if name == "ananke-nbgrader":
+        reader.reading.variables["hub_features"] = ["nbgrader"]
         reader.remark(
             image,
             "config.image_name",
-            "nbgrader and Kore are not in images of this collection yet; the exchange is copied, Kore's data stay where they are",
+            "the feature nbgrader has an exchange of another form: collect before what was submitted; what is copied is for you to look at."
+            " Kore's data stay where they are",
         )
     elif name != "ananke-base":
         reader.remark(
@@ -538,7 +540,7 @@ def _rooms(reader: _Reader) -> None:
             reader.give(t.cast(Found, found), "hub_rooms", rooms)
     if rooms:
         reader.others = [one for one in reader.others if "/opt/install/rtc_config.py" not in one.texts]
-        reader.reading.variables["hub_features"] = ["rtc"]
+        reader.reading.variables["hub_features"] = [*reader.reading.variables.get("hub_features", []), "rtc"]
 
 
 def _nbgrader(reader: _Reader) -> None:

@@ -165,6 +165,7 @@ def test_nbgrader_is_one_remark() -> None:
         "config['volumes'].append(('nbgrader_exchange', '/opt/nbgrader_exchange'))\n"
     )
     reading = read({**PLAIN, "config.py": config, "jupyterhub_config.d/40_nbgrader.py": kore})
+    assert reading.variables["hub_features"] == ["nbgrader"]
     assert [one.what for one in reading.remarks] == ["config.image_name", "config.volumes", "config.volumes /books"]
     assert f"Kore's data stay in {FOLDER}/kore" in remarks(reading)
 
