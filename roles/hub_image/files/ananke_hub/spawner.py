@@ -21,7 +21,7 @@ from traitlets import Bool, Dict, Float, Int, List, Unicode
 
 from . import assignments, closing, forgetting, rooms, space, units
 from .paths import Paths
-from .usernames import is_room_account
+from .usernames import PROBE_ACCOUNT, is_room_account
 
 
 class Queue:
@@ -103,7 +103,7 @@ class AnankeSpawner(SystemdSpawner):
 
     def has_assignments(self) -> bool:
         """Whether this server takes part in the exchange of assignments."""
-        return bool(self.course) and assignments.installed()
+        return bool(self.course) and self.user.name != PROBE_ACCOUNT and assignments.installed()
 
     def _share_assignments(self) -> dict[str, list[str]]:
         """What the unit sees of the exchange of assignments. Where that cannot be made, the server starts without."""
