@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,20 @@ def test_the_collections_modules_get_a_service_that_may_little(root: Path) -> No
     scopes += ["admin:users!user=ananke-probe", "access:servers!user=ananke-probe"]
     assert (role["services"], role["scopes"]) == (["ananke"], scopes)
     assert [service["name"] for service in c.JupyterHub.services] == ["ananke", "idle-culler"]
+
+
+def test_pages_tell_of_an_update(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    c = configured(root)
+    monkeypatch.setenv("ANANKE_ROOT", str(root))
+    assert c.JupyterHub.template_vars["announcement"](None) == ""
+    closing = root / "run/ananke/closing.json"
+    closing.parent.mkdir(parents=True, exist_ok=True)
+    closing.write_text(json.dumps({"at": time.time() + 60, "until": time.time() + 600}))
+    assert "This hub is updated at" in c.JupyterHub.template_vars["announcement"](None)
+
+
+def test_a_newer_jupyterhub_brings_its_database_up_to_date(root: Path) -> None:
+    assert configured(root).JupyterHub.upgrade_db is True
 
 
 def test_without_a_token_there_is_no_such_service(root: Path) -> None:

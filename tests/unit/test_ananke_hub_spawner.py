@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 import types
 from pathlib import Path
 
@@ -91,3 +93,20 @@ def test_who_is_leaving_starts_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     (departures / "u1").touch()
     with pytest.raises(StartFailed, match="just being archived"):
         spawner.refuse_departing()
+
+
+async def test_a_hub_that_closes_starts_nothing_and_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANANKE_ROOT", str(tmp_path))
+    closing = Paths.current().closing
+    closing.parent.mkdir(parents=True)
+    closing.write_text(json.dumps({"at": 0, "until": time.time() + 600}))
+    spawner = AnankeSpawner(user=types.SimpleNamespace(name="ualice", id=1, url="/"), concurrent_starts=1)
+    queue = Queue(1)
+    monkeypatch.setattr(AnankeSpawner, "_queue", queue)
+    await queue.enter("a server that takes long to start")
+    with pytest.raises(StartFailed) as refused:
+        await asyncio.wait_for(spawner.start(), 5)
+    assert refused.value.status_code == 503
+    assert "Come back in a few minutes" in refused.value.jupyterhub_message
