@@ -100,9 +100,9 @@ def neglected(hub: Hub) -> Iterator[None]:
         machine.as_root("systemctl stop ananke-old.service; rm -f /run/systemd/system/ananke-old.service", check=False)
         machine.as_root(f"systemctl daemon-reload; rm -f {LIBRARY}")
         machine.as_root(f"[ ! -e /root/original ] || mv /root/original {PACKAGED}")
-        hub.exec(script(GONE))
         machine.as_root(script(GONE))
         machine.as_root("apt-get -qq update", timeout=300)  # further tests install packages
+        hub.exec(script(GONE))
         machine.as_root("[ ! -x /usr/local/sbin/ananke-integrity ] || ananke-integrity accept >/dev/null", timeout=300)
 
 
