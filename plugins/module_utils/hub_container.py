@@ -104,9 +104,9 @@ class Hub:
         limits = {key: self.wish[key] for key in ("memory", "cpus", "pids")}
         held, lost = container.limit(limits, container.delegated(self._controllers()))
         if {"memory", "cpus"} & set(lost):
-            self.module.warn(
-                f"hub {self.wish['name']}: this machine delegates no cgroup controllers for {', '.join(lost)} to"
-                f" {self.account.pw_name}: the container runs without these limits"
+            self.warn(
+                f"this machine delegates no cgroup controllers for {', '.join(lost)} to {self.account.pw_name}:"
+                " the container runs without these limits"
             )
         described = container.Container(
             name=self.name,
