@@ -9,6 +9,8 @@ import dataclasses
 import os
 import typing as t
 
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import turns
+
 STOP_TIMEOUT = 60
 """Seconds that systemd in the container gets to stop everybody's servers."""
 START_TIMEOUT = 300
@@ -97,6 +99,8 @@ UNIT = """\
 # Managed by ananke.jupyterhub
 [Unit]
 Description=JupyterHub in container {name}
+Wants={turn}
+After={turn}
 """
 
 # systemd's own limit of tasks for a unit, 15 % of what the machine can hold, would be lower than hub_pids on a small machine
@@ -126,7 +130,12 @@ def quadlet(container: Container) -> str:
         *(f"AddDevice={device}" for device in container.devices),
         f"PodmanArgs={' '.join(['--pull=never', *container.extra])}",
     ]
-    return UNIT.format(name=container.name) + "\n[Container]\n" + "\n".join(lines) + "\n" + SERVICE + INSTALL
+    return _unit(container) + "\n[Container]\n" + "\n".join(lines) + "\n" + SERVICE + INSTALL
+
+
+def _unit(container: Container) -> str:
+    """What the unit is, and what comes before it."""
+    return UNIT.format(name=container.name, turn=turns.unit(container.port, container.name.removeprefix("ananke-")))
 
 
 def arguments(container: Container) -> list[str]:
@@ -160,7 +169,7 @@ def plain(container: Container) -> str:
         "ExecStop=/usr/bin/podman stop --ignore --cidfile=%t/%N.cid",
         "ExecStopPost=-/usr/bin/podman rm --force --ignore --cidfile=%t/%N.cid",
     ]
-    return UNIT.format(name=container.name) + SERVICE + "\n".join(service) + "\n" + INSTALL
+    return _unit(container) + SERVICE + "\n".join(service) + "\n" + INSTALL
 
 
 def shell_script(name: str) -> str:

@@ -249,7 +249,7 @@ def change(hub: Hub) -> Done:
     hub_folder.write(hub.folder, todo)
     moment, began = time.time(), time.monotonic()
     try:
-        with turns.take():
+        with turns.take(), turns.by_run(hub.wish["port"], hub.wish["name"], hub.runtime):
             began = time.monotonic()
             actions = activate(hub, todo.stale, running, noted)
             hub.wait()

@@ -34,7 +34,10 @@ def test_the_folder_of_locks(tmp_path: Path) -> None:
         assert mode(tmp_path / "run") == 0o755
 
 
-def test_turns_can_be_taken_by_others(tmp_path: Path) -> None:
+def test_turns_can_be_taken_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BOOT", "UNIT", "PROGRAM"):
+        monkeypatch.setattr(turns, name, str(tmp_path / "system" / name))
     turns.provide(str(tmp_path / "run/turns"))
     assert mode(tmp_path / "run/turns") == 0o755
     assert {mode(path) for path in (tmp_path / "run/turns").iterdir()} == {0o644}
+    assert [mode(tmp_path / "system" / name) for name in ("BOOT", "UNIT", "PROGRAM")] == [0o644, 0o644, 0o755]
