@@ -63,8 +63,20 @@ class Seat:
     lab: Lab
 
 
+def files(hub: Hub) -> list[str]:
+    """What lies in the hub's environments, but for what Python makes of it by itself."""
+    names = "find /opt/conda/envs /opt/install -name __pycache__ -prune -o ! -name '.*lock' -print"
+    return sorted(hub.exec(names).stdout.splitlines())
+
+
 @pytest.fixture(scope="module")
-def seat(hub: Hub, students: list[Person], browser: Browser, demo: Demo) -> Iterator[Seat]:
+def bare(hub: Hub) -> list[str]:
+    """What lay there before the first feature came."""
+    return files(hub)
+
+
+@pytest.fixture(scope="module")
+def seat(bare: list[str], hub: Hub, students: list[Person], browser: Browser, demo: Demo) -> Iterator[Seat]:
     """All features, installed once: each has passed its check in the hub, or the module would have taken it back."""
     done = settled(hub, "hub_features", features=ALL)
     assert done["applies"] == "server"
@@ -320,9 +332,10 @@ def test_a_terminal(seat: Seat) -> None:
     assert seat.lab.api("GET", "api/contents/done")["content"].strip() == f"/var/lib/{seat.lab.user}/work"
 
 
-def test_features_go(hub: Hub) -> None:
-    """Last: the student's next server has none of them."""
+def test_features_go(hub: Hub, bare: list[str]) -> None:
+    """Last: the student's next server has none of them, and nothing of them is left."""
     removed = settled(hub, "hub_features", features=["lsp"])
     assert set(removed["removed"]) == {*ALL} - {"lsp"}
     settled(hub, "hub_features", features=[])
+    assert files(hub) == bare
     assert "did you mean 'lsp'" in act(hub, "hub_features", features=["lps"])["msg"]

@@ -105,7 +105,9 @@ class Year:
 
     def admin(self, command: str) -> str:
         """Run a command as the hub's container admin."""
-        return self.root(f"cd /; runuser -u {HUB} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {HUB}) {command}")
+        return self.root(
+            f"cd /; runuser -u {HUB} -- env HOME=/home/{HUB} XDG_RUNTIME_DIR=/run/user/$(id -u {HUB}) {command}"
+        )
 
     def inside(self, *argv: str) -> str:
         """Run a program as root in the hub's container."""
