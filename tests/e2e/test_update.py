@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from acting import INVENTORY, send, succeed
-from browsing import Person
+from browsing import PAGE_MS, Person
 from conftest import Visit
 from facts import Demo, Hub, Machine
+from playwright.sync_api import expect
 from replace_image import PODMAN, record_of, share_store
 
 import playbook
@@ -131,7 +132,7 @@ def test_people_are_told_and_come_back(new_image: str, demo: Demo, students: lis
     """One works and one wants to begin, while check mode, the update and a second run go on."""
     hub, visitor, late = demo.hubs["sandbox"], visit(students[0]), visit(students[1])
     succeed(hub, "hub_servers", state="stopped")
-    lab = visitor.enter(hub)
+    lab = visitor.launch(hub)
     lab.kernel().run("open('essay', 'w').write('words')")
     container = hub.container_id()
     foretold = update("--limit", "sandbox", "--check")
@@ -143,11 +144,16 @@ def test_people_are_told_and_come_back(new_image: str, demo: Demo, students: lis
     closed = "ls /run/ananke/closing.json"
     until(lambda: hub.exec(closed, check=False).returncode == 0, 120, "the hub closes")
     began = time.monotonic()
-    visitor.page.goto(f"{hub.url}hub/home")
-    assert "Save your work now" in visitor.page.locator("body").inner_text()
+    home = visitor.context.new_page()
+    home.goto(f"{hub.url}hub/home")
+    assert "Save your work now" in home.locator("body").inner_text()
+    home.close()
     late.sign_in()
     late.click_hub(hub)
     late.page.get_by_text("No server starts until the update is done").first.wait_for()
+    # JupyterLab asks the hub every quarter of a minute
+    notification = lab.page.locator(".jp-toast-message").filter(has_text="This hub is")
+    expect(notification).to_contain_text("Save your work now", timeout=PAGE_MS)
     if time.monotonic() - began < GRACE - 5:
         assert hub.container_id() == container, "the grace is kept"
     run.join(300)
@@ -162,6 +168,7 @@ def test_people_are_told_and_come_back(new_image: str, demo: Demo, students: lis
     assert "Proven: a launch up to the LMS" in told, told[-3000:]
     assert (hub.image_id(), hub.container_id() == container) == (new_image, False)
     assert hub.exec("/opt/conda/envs/jhub/bin/jupyterhub --version").stdout.startswith("6.")
+    expect(notification).to_have_count(0, timeout=PAGE_MS)
     again = visitor.return_to(hub)
     assert again.kernel().run("print(open('essay').read())").strip() == "words"
     assert late.enter(hub).kernel().run("print(1)").strip() == "1"

@@ -44,6 +44,13 @@ def test_after_it_they_are_told_to_come_back(paths: Paths) -> None:
     assert "is being updated" in closing.refusal(paths)
 
 
+def test_jupyterlab_shows_all_of_it(paths: Paths) -> None:
+    """It cuts off a notification after 140 characters."""
+    for at in (60, -1):
+        close(paths, at=at, until=600)
+        assert 0 < len(closing.announcement(None)) <= 140
+
+
 def test_a_hub_of_which_nobody_speaks_any_more_opens(paths: Paths) -> None:
     close(paths, at=-900, until=-1)
     assert closing.refusal(paths) == ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ananke_hub_support import Hub, Lms, description, running
+from ananke_hub_support import Browser, Hub, Lms, description, running
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ananke_hub import probe
@@ -284,6 +284,37 @@ def rewrite(hub: Hub, **changes: Any) -> None:
     hub.paths.description.write_text(json.dumps({**json.loads(hub.paths.description.read_text()), **changes}))
 
 
+@pytest.fixture
+def closed(hub: Hub) -> Iterator[None]:
+    """The hub is about to be updated."""
+    hub.paths.closing.parent.mkdir(parents=True, exist_ok=True)
+    hub.paths.closing.write_text(json.dumps({"at": time.time() + 60, "until": time.time() + 600}))
+    yield
+    hub.paths.closing.unlink()
+
+
+def notice(hub: Hub, browser: Browser) -> str:
+    answer = browser.get(f"{hub.base}hub/ananke/notice")
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
+    assert "Set-Cookie" not in answer.headers
+    return str(answer.json()["notice"])
+
+
+def test_an_open_hub_says_nothing_of_updates(hub: Hub) -> None:
+    assert notice(hub, hub.browser()) == ""
+
+
+@pytest.mark.usefixtures("closed")
+def test_everybody_hears_of_an_update_and_the_log_is_silent(hub: Hub) -> None:
+    stranger, student = hub.browser(), hub.browser()
+    hub.launch(student)
+    said = notice(hub, stranger)
+    assert "Save your work now" in said
+    assert notice(hub, student) == said
+    assert said in student.get(f"{hub.base}hub/home").text
+    assert "ananke/notice" not in hub.log.read_text()
+
+
 def test_lists_of_users_and_admins_hold_from_the_next_start(tmp_path: Path, lms: Lms) -> None:
     running = Hub(tmp_path, lms, description(users=["u1"]))
     try:
@@ -315,6 +346,7 @@ def test_a_hub_that_waits_for_its_lms(tmp_path: Path, lms: Lms) -> None:
         assert "not connected to a learning platform" in answer.text
         assert running.browser().post("/math101/hub/login", {"username": "uteacher1"}).status_code == 403
         assert running.browser().get("/math101/hub/lti13/oauth_login").status_code == 404
+        assert notice(running, running.browser()) == ""
     finally:
         running.close()
 

@@ -29,6 +29,7 @@ from traitlets import Dict, Int, Set, Unicode
 
 from . import userdata
 from .launches import UsedLaunches
+from .notice import Notice
 from .refusals import ASK, REOPEN, TELL_ADMIN, Refused, not_from_course, shown
 from .tokens import signing_key, unknown_client, verify
 from .usernames import PROBE_ACCOUNT, is_room_account, username
@@ -95,6 +96,10 @@ class LoginPage(BaseHandler):
 
     async def post(self) -> None:
         raise not_from_course()
+
+
+#: What everybody may ask for, with an LMS and without one.
+PAGES: tuple[tuple[str, type], ...] = (("/login", LoginPage), ("/ananke/notice", Notice))
 
 
 class _LaunchHandler(BaseHandler):
@@ -287,7 +292,7 @@ class WaitingAuthenticator(DeclaredUsers):
     any_allow_config = True
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        return [("/login", LoginPage)]
+        return list(PAGES)
 
     async def authenticate(self, handler: Any, data: Any) -> None:
         return None
@@ -313,7 +318,7 @@ class LmsAuthenticator(DeclaredUsers, LTI13Authenticator):
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
         return [
-            ("/login", LoginPage),
+            *PAGES,
             ("/lti13/oauth_login", LaunchStart),
             ("/lti13/oauth_callback", LaunchEnd),
         ]
