@@ -22,16 +22,13 @@ description:
   - Provides the turns that starting hubs take, so that no more start at once than the machine's CPUs start well.
   - All of it is one module execution, and without changes it starts no process.
   - Must run as root.
+extends_documentation_fragment:
+  - ananke.jupyterhub.changing
+  - ananke.jupyterhub.changing.in_words
 attributes:
   check_mode:
     support: full
     description: Says what would be done and does nothing, also where the account or nginx does not exist yet.
-  diff_mode:
-    support: none
-    description: The list of actions says what changes.
-  idempotent:
-    support: full
-    description: Running it again changes nothing.
 options:
   name:
     description: Name of the account.

@@ -21,10 +21,8 @@ description:
   - Must run as root. Needs the package C(zstd).
 extends_documentation_fragment:
   - ananke.jupyterhub.changing
+  - ananke.jupyterhub.changing.in_words
 attributes:
-  diff_mode:
-    support: none
-    description: The list of actions says what changes.
   idempotent:
     support: full
     description: Where there is no such account, nothing changes.

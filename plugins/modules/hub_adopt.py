@@ -20,10 +20,7 @@ description:
   - Must run as root.
 extends_documentation_fragment:
   - ananke.jupyterhub.changing
-attributes:
-  diff_mode:
-    support: none
-    description: The list of actions says what changes.
+  - ananke.jupyterhub.changing.in_words
 options:
   name:
     description: Name of the hub that takes over.

@@ -17,15 +17,10 @@ description:
   - Nothing of a hub makes it fail. It must run as root, as it looks at what belongs to the machine and to the account.
 extends_documentation_fragment:
   - ananke.jupyterhub.reading
+  - ananke.jupyterhub.hub
+  - ananke.jupyterhub.hub.account
+  - ananke.jupyterhub.proxy
 options:
-  name:
-    description: Name of the hub.
-    type: str
-    required: true
-  container_admin:
-    description: Name of the account that has it.
-    type: str
-    required: true
   port:
     description: Its port on the machine's loopback address.
     type: int
@@ -38,14 +33,6 @@ options:
     description: Name of the image that it starts from.
     type: str
     required: true
-  server_name:
-    description: The machine's name in the addresses of its hubs.
-    type: str
-    required: true
-  https_port:
-    description: Port of its proxy.
-    type: int
-    default: 443
 seealso:
   - module: ananke.jupyterhub.hub_info
 """

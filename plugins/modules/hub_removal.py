@@ -19,22 +19,14 @@ description:
   - Must run as root. To archive, it needs the package C(zstd).
 extends_documentation_fragment:
   - ananke.jupyterhub.changing
+  - ananke.jupyterhub.changing.in_words
+  - ananke.jupyterhub.hub
+  - ananke.jupyterhub.hub.account
 attributes:
-  diff_mode:
-    support: none
-    description: The list of actions says what changes.
   idempotent:
     support: full
     description: Where there is no such hub, nothing changes.
 options:
-  name:
-    description: Name of the hub.
-    type: str
-    required: true
-  container_admin:
-    description: Name of the account that has it.
-    type: str
-    required: true
   keep:
     description:
       - What becomes of the hub's files, homes of its users among them.
