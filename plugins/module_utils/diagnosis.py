@@ -20,6 +20,7 @@ import time
 import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files, nginx, removal, sockets
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 PATIENCE = 10
 """Seconds that a server on the machine may take."""
@@ -31,8 +32,6 @@ ROOM, FILES = 64 << 20, 1000
 LEFT = 7
 """Days that a certificate must be good for."""
 
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and output."""
 Seen = tuple[t.Optional[bool], str]
 """Whether a check passed (None: it could not be made), and what was seen."""
 

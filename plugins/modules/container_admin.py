@@ -173,7 +173,6 @@ exists:
   returned: success
 """
 
-import os
 import shlex
 import typing as t
 
@@ -204,8 +203,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(argument_spec=grants.OPTIONS, supports_check_mode=True)
     wanted = module.params
-    if os.geteuid() != 0:
-        module.fail_json(msg="container_admin must run as root: set become: true for this task")
+    commands.need_root(module, "container_admin")
     problems = sockets.taken({**location, "container_admin": wanted["name"]} for location in wanted["locations"])
     if problems:
         module.fail_json(msg="; ".join(problems))

@@ -78,8 +78,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     name, folder = module.params["name"], module.params["folder"]
-    if os.geteuid() != 0:
-        module.fail_json(msg="container_admin_archive must run as root: set become: true for this task")
+    commands.need_root(module, "container_admin_archive")
     ran = commands.Commands(module)
     record = None
     try:

@@ -124,7 +124,6 @@ commands:
   returned: always
 """
 
-import os
 import re
 import typing as t
 
@@ -203,8 +202,7 @@ def main() -> None:
     )
     name = module.params["name"]
     ran = commands.Commands(module)
-    if os.geteuid() != 0:
-        module.fail_json(msg="hub_adopt must run as root: set become: true for this task", commands=[])
+    commands.need_root(module, "hub_adopt", commands=[])
     if not NAME.match(name):
         module.fail_json(
             msg=f"{name!r} is no hub's name: lower case letters, digits and -, a letter first, 31 at most", commands=[]

@@ -75,8 +75,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(argument_spec={"name": {"type": "str", "required": True}}, supports_check_mode=True)
     name = module.params["name"]
-    if os.geteuid() != 0:
-        module.fail_json(msg="hub_backup must run as root: set become: true for this task", commands=[])
+    commands.need_root(module, "hub_backup", commands=[])
     if not os.path.exists(backups.Backup(name).path):
         module.fail_json(
             msg=f"hub {name} has no backups: set hub_backup_repository and run playbooks/hubs.yml", commands=[]

@@ -86,7 +86,6 @@ commands:
   returned: always
 """
 
-import os
 import pwd
 import typing as t
 
@@ -122,8 +121,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if os.geteuid() != 0:
-        module.fail_json(msg="hub_doctor must run as root: set become: true for this task", commands=[])
+    commands.need_root(module, "hub_doctor", commands=[])
     wish = dict(module.params)
     ran = commands.Commands(module)
     hub = diagnosis.Hub(account=wish.pop("container_admin"), run=ran.status, **wish)

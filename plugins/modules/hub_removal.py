@@ -75,7 +75,6 @@ commands:
   returned: always
 """
 
-import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, commands, files, hub_removal, nginx
@@ -93,8 +92,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     name, account, keep, folder = (module.params[key] for key in ("name", "container_admin", "keep", "folder"))
-    if os.geteuid() != 0:
-        module.fail_json(msg="hub_removal must run as root: set become: true for this task", commands=[])
+    commands.need_root(module, "hub_removal", commands=[])
     ran = commands.Commands(module)
     record = None
     try:

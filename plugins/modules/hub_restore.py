@@ -90,8 +90,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     name = module.params["name"]
-    if os.geteuid() != 0:
-        module.fail_json(msg="hub_restore must run as root: set become: true for this task", commands=[])
+    commands.need_root(module, "hub_restore", commands=[])
     if not os.path.exists(backups.PROGRAM):
         module.fail_json(
             msg=f"{backups.PROGRAM} is missing: apply the role backup to this machine first (playbooks/machines.yml --tags backup)",
