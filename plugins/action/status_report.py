@@ -6,46 +6,31 @@
 from __future__ import annotations
 
 import datetime
-from pathlib import Path
-from typing import Any, Optional
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-from ..plugin_utils import reports, status
+from ..plugin_utils import status
+from ..plugin_utils.reports import Report, ReportAction
 from ..plugin_utils.variables import plain, told
 
 
-class ActionModule(ActionBase):
-    """Never looks at a host."""
+class ActionModule(ReportAction):
+    """How hubs and machines are."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    FILES = "status"
+    table = staticmethod(status.table)
+    page = staticmethod(status.page)
 
-    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
-        """Do the task and return its result."""
-        result = super().run(tmp, task_vars)
-        _unused, options = self.validate_argument_spec(
-            argument_spec={
-                "hubs": {"type": "list", "elements": "str", "required": True},
-                "machines": {"type": "list", "elements": "str", "required": True},
-                "directory": {"type": "path"},
-            }
-        )
-        variables = (task_vars or {})["hostvars"]
-        now = datetime.datetime.now(datetime.UTC)
-        hubs = []
-        for name in options["hubs"]:
+    def report(
+        self, hubs: Sequence[str], machines: Sequence[str], variables: Mapping[str, Any], now: datetime.datetime
+    ) -> Report:
+        """What these hosts told, by the variables of all hosts."""
+        of_hubs = []
+        for name in hubs:
             described, answer = (told(variables, name, key) for key in ("hub_described", "ananke_status"))
             lost = plain(variables[name].get("ananke_lost")) or []
             machine = str((described.get("hub") or {}).get("machine"))
             backups = told(variables, machine, "ananke_status").get("backups") if machine in variables else None
-            hubs.append(status.hub(name, described, answer, lost, now, backups))
-        machines = [status.machine(name, told(variables, name, "ananke_status")) for name in options["machines"]]
-        found = status.report(hubs, machines, now)
-        result.update(changed=False, report=found, msg=status.table(found))
-        if options["directory"]:
-            result["files"] = reports.write(Path(options["directory"]), "status", found, status.page(found))
-            result["msg"] += "\n" + "\n".join(f"written: {path}" for path in result["files"])
-        return result
+            of_hubs.append(status.hub(name, described, answer, lost, now, backups))
+        of_machines = [status.machine(name, told(variables, name, "ananke_status")) for name in machines]
+        return status.report(of_hubs, of_machines, now)

@@ -16,3 +16,10 @@ attributes:
     support: full
     description: Running it again changes nothing.
 """
+
+    IN_WORDS = r"""
+attributes:
+  diff_mode:
+    support: none
+    description: The list of actions says what changes.
+"""

@@ -17,6 +17,7 @@ import json
 import os
 import pwd
 import socket
+import time
 import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
@@ -24,6 +25,7 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
 ID_COUNT = 65536
 """Subordinate IDs that a container admin needs."""
 FIRST_UID = 1000
+DAY = 24 * 3600
 LINGER_DIR = "/var/lib/systemd/linger"
 HOME_MODE = 0o750
 PASSWORDS = "/var/lib/ananke/passwords"
@@ -101,10 +103,31 @@ def next_range(*texts: str) -> int:
 
 def password_field(shadow: str, name: str) -> str | None:
     """The password field of account ``name`` in the text of /etc/shadow, None where it has no line."""
+    return _shadow_field(shadow, name, 1)
+
+
+def has_expired(shadow: str, name: str) -> bool:
+    """Whether account ``name`` has expired, from the text of /etc/shadow. PAM starts nothing for it then, its systemd manager included.
+
+    Source: shadow(5), the days from 1970 on until that; empty where it never happens.
+    """
+    day = _shadow_field(shadow, name, 7) or ""
+    return day.isdigit() and int(day) <= time.time() // DAY
+
+
+def revival(name: str) -> str:
+    """What to do about an account that has expired."""
+    return (
+        "if its removal was not finished, run that again (playbooks/remove.yml or remove_account.yml);"
+        f" to keep it, usermod --unlock --expiredate '' {name}, and run playbooks/hubs.yml"
+    )
+
+
+def _shadow_field(shadow: str, name: str, index: int) -> str | None:
     for line in shadow.splitlines():
         fields = line.split(":")
-        if fields[0] == name and len(fields) > 1:
-            return fields[1]
+        if fields[0] == name and len(fields) > index:
+            return fields[index]
     return None
 
 
@@ -179,6 +202,8 @@ def create(account: Account, run: Run, check: bool) -> list[str]:
             f"account {account.name} has UID {entry.pw_uid}, not {account.uid}: files would lose their owner;"
             " remove container_admin_uid or choose another name"
         )
+    if entry is not None and has_expired(files.read("/etc/shadow") or "", account.name):
+        raise AccountError(f"account {account.name} has expired, so nothing of it can run: {revival(account.name)}")
     if entry is not None:
         return []
     if not check:

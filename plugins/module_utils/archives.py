@@ -22,11 +22,9 @@ import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import must
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 UNPACK = ("--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*")
-
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and output."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,14 +15,12 @@ import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError, must
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 SETTINGS = "/etc/ananke/backup"
 STATE = "/var/lib/ananke/backup"
 UNITS = "/etc/systemd/system"
 PROGRAM = "/usr/local/sbin/ananke-backup"
-
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and output."""
 
 
 @dataclasses.dataclass(frozen=True)

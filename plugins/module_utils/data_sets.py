@@ -16,6 +16,7 @@ import shutil
 import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 FOLDER = "/srv/ananke/data"
 KEYS = "/etc/ananke/data"
@@ -29,9 +30,6 @@ PATIENCE = 30
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}\Z")
 _SOURCE = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*@([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\]):[^\s,%\\\"']+\Z")
 _HOST_KEY = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}\Z")
-
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and its output."""
 
 
 class DataSetError(Exception):

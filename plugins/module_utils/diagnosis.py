@@ -19,7 +19,8 @@ import ssl
 import time
 import typing as t
 
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import files, nginx, removal, sockets
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, files, nginx, removal, sockets
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 PATIENCE = 10
 """Seconds that a server on the machine may take."""
@@ -31,8 +32,6 @@ ROOM, FILES = 64 << 20, 1000
 LEFT = 7
 """Days that a certificate must be good for."""
 
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and output."""
 Seen = tuple[t.Optional[bool], str]
 """Whether a check passed (None: it could not be made), and what was seen."""
 
@@ -92,6 +91,12 @@ def account(hub: Hub) -> Seen:
     """The account is there."""
     entry = hub.entry()
     return entry is not None, f"UID {entry.pw_uid}, home {entry.pw_dir}" if entry else "there is no such account"
+
+
+def expiry(hub: Hub) -> Seen:
+    """The account has not expired."""
+    gone = accounts.has_expired(files.read(f"{hub.root}/etc/shadow") or "", hub.account)
+    return not gone, "has expired, so nothing of the account can run" if gone else "has not expired"
 
 
 def subordinate_ids(hub: Hub) -> Seen:
@@ -313,7 +318,8 @@ CHECKS = (
         ("account",),
         "usermod --add-subuids and --add-subgids, then as the account: podman system migrate",
     ),
-    Check(linger, ("account",), "loginctl enable-linger {account}"),
+    Check(expiry, ("account",), accounts.revival("{account}")),
+    Check(linger, ("expiry",), "loginctl enable-linger {account}"),
     Check(
         manager,
         ("linger",),

@@ -20,10 +20,10 @@ import pwd
 import re
 import shutil
 import time
-import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import ext4, files
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError, must
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 IMAGES = "/var/lib/ananke/homes"
 UNITS = "/etc/systemd/system"
@@ -59,9 +59,6 @@ MANAGER = """\
 [Unit]
 RequiresMountsFor={path}
 """
-
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and output."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,6 +39,7 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
     user_names,
 )
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 NOTES = "/var/lib/ananke/adoptions"
 ARCHIVES = "/var/lib/ananke/archives/hubs"
@@ -112,9 +113,6 @@ shift
 exec podman unshare sh -euc 'while [ $# -gt 1 ]; do mv -T -- "$1" "$2"; shift 2; done' sh "$@"
 """
 PLACE = 'mkdir -p -m 0700 -- "$HOME/hubs" && mv -T -- "$HOME/.adopt-$1" "$HOME/hubs/$1"'
-
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and output."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,6 @@ import dataclasses
 import os
 import pwd
 import time
-import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
     accounts,
@@ -25,6 +24,7 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
     removal,
 )
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 KEEP = ("archive", "home", "nothing")
 """What becomes of a hub's files."""
@@ -50,9 +50,6 @@ MOVE = (
     'mkdir -p -m 0700 "$HOME/removed" && { [ ! -e "$HOME/hubs/$1" ] || mv -T -- "$HOME/hubs/$1" "$HOME/removed/$2"; }'
 )
 DELETE = 'exec podman unshare rm --recursive --force --one-file-system -- "$HOME/hubs/$1"'
-
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and output."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,18 +9,15 @@ Without that frame there is nothing to do: sshd lets everybody in whom it finds.
 from __future__ import annotations
 
 import os
-import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 DIRECTORY = "/etc/ssh/ananke.d"
 """Included by the role ssh's own file; a line AllowUsers elsewhere would lock out everybody whom it does not name."""
 FRAME = "/etc/ssh/sshd_config.d/00-ananke.conf"
 """The role ssh's own file."""
 APPLIED = f"{files.RUN_DIR}/logins.applied"
-
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and its output."""
 
 
 class LoginError(Exception):

@@ -15,6 +15,7 @@ import os
 import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 CONF_DIR = "/etc/nginx/ananke"
 FRAME = "/etc/nginx/conf.d/ananke.conf"
@@ -37,9 +38,6 @@ location {path} {{
     client_max_body_size {upload_limit};
 }}
 """
-
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and its output."""
 
 
 class NginxError(Exception):

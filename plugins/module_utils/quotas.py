@@ -15,15 +15,13 @@ import typing as t
 
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError, must
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 SETTINGS = "/etc/ananke/quotas"
 PROGRAM = "/usr/local/sbin/ananke-quotas"
 SERVICE = "ananke-quotas.service"
 GROUP = "/sys/fs/cgroup/system.slice/ananke-quotas.service"
 """There while the service runs."""
-
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and output."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
     quotas,
 )
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.accounts import AccountError
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Run
 
 COMMENT = "container admin"
 """In the passwd entry of accounts that the module ``container_admin`` has made."""
@@ -34,9 +35,6 @@ NOTES = (accounts.PASSWORDS, "/var/lib/ananke/totp", "/var/spool/cron/crontabs")
 """Folders with a file per account that means nothing without it."""
 PATIENCE = 20.0
 """Seconds in which processes of the account must end after they were told to."""
-
-Run = t.Callable[[t.Sequence[str]], tuple[int, str]]
-"""``run(argv)`` runs a command and returns its exit status and output."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,16 +22,13 @@ description:
   - Provides the turns that starting hubs take, so that no more start at once than the machine's CPUs start well.
   - All of it is one module execution, and without changes it starts no process.
   - Must run as root.
+extends_documentation_fragment:
+  - ananke.jupyterhub.changing
+  - ananke.jupyterhub.changing.in_words
 attributes:
   check_mode:
     support: full
     description: Says what would be done and does nothing, also where the account or nginx does not exist yet.
-  diff_mode:
-    support: none
-    description: The list of actions says what changes.
-  idempotent:
-    support: full
-    description: Running it again changes nothing.
 options:
   name:
     description: Name of the account.
@@ -176,7 +173,6 @@ exists:
   returned: success
 """
 
-import os
 import shlex
 import typing as t
 
@@ -207,8 +203,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(argument_spec=grants.OPTIONS, supports_check_mode=True)
     wanted = module.params
-    if os.geteuid() != 0:
-        module.fail_json(msg="container_admin must run as root: set become: true for this task")
+    commands.need_root(module, "container_admin")
     problems = sockets.taken({**location, "container_admin": wanted["name"]} for location in wanted["locations"])
     if problems:
         module.fail_json(msg="; ".join(problems))

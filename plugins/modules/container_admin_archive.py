@@ -21,10 +21,8 @@ description:
   - Must run as root. Needs the package C(zstd).
 extends_documentation_fragment:
   - ananke.jupyterhub.changing
+  - ananke.jupyterhub.changing.in_words
 attributes:
-  diff_mode:
-    support: none
-    description: The list of actions says what changes.
   idempotent:
     support: full
     description: Where there is no such account, nothing changes.
@@ -80,8 +78,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     name, folder = module.params["name"], module.params["folder"]
-    if os.geteuid() != 0:
-        module.fail_json(msg="container_admin_archive must run as root: set become: true for this task")
+    commands.need_root(module, "container_admin_archive")
     ran = commands.Commands(module)
     record = None
     try:

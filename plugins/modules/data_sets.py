@@ -112,11 +112,10 @@ commands:
   returned: always
 """
 
-import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import data_sets
-from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Commands
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import Commands, need_root
 
 SET = {
     "name": {"type": "str", "required": True},
@@ -138,8 +137,7 @@ def main() -> None:
         argument_spec={"sets": {"type": "list", "elements": "dict", "required": True, "options": SET}},
         supports_check_mode=True,
     )
-    if os.geteuid() != 0:
-        module.fail_json(msg="data_sets must run as root: set become: true for this task")
+    need_root(module, "data_sets")
     commands = Commands(module)
     sets = [
         data_sets.DataSet(**{**one, "host_keys": tuple(" ".join(key.split()[:2]) for key in one["host_keys"])})

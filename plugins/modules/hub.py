@@ -22,15 +22,12 @@ description:
   - Must run as the container admin.
 extends_documentation_fragment:
   - ananke.jupyterhub.changing
+  - ananke.jupyterhub.hub
 attributes:
   diff_mode:
     support: full
     description: Shows the changed files.
 options:
-  name:
-    description: Name of the hub.
-    type: str
-    required: true
   container_admin_exists:
     description: Whether the container admin's account exists. V(false) is for check mode alone, which then runs as whoever there is.
     type: bool

@@ -20,10 +20,7 @@ description:
   - Must run as root.
 extends_documentation_fragment:
   - ananke.jupyterhub.changing
-attributes:
-  diff_mode:
-    support: none
-    description: The list of actions says what changes.
+  - ananke.jupyterhub.changing.in_words
 options:
   name:
     description: Name of the hub that takes over.
@@ -127,7 +124,6 @@ commands:
   returned: always
 """
 
-import os
 import re
 import typing as t
 
@@ -206,8 +202,7 @@ def main() -> None:
     )
     name = module.params["name"]
     ran = commands.Commands(module)
-    if os.geteuid() != 0:
-        module.fail_json(msg="hub_adopt must run as root: set become: true for this task", commands=[])
+    commands.need_root(module, "hub_adopt", commands=[])
     if not NAME.match(name):
         module.fail_json(
             msg=f"{name!r} is no hub's name: lower case letters, digits and -, a letter first, 31 at most", commands=[]

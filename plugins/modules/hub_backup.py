@@ -16,6 +16,8 @@ description:
   - Homes, configuration and secrets are read as they are, databases as they are at one moment.
   - A backup of the same hub that is under way is waited for.
   - Must run as root, on a machine with the role backup, for a hub with C(hub_backup_repository).
+extends_documentation_fragment:
+  - ananke.jupyterhub.hub
 attributes:
   check_mode:
     support: full
@@ -26,11 +28,6 @@ attributes:
   idempotent:
     support: none
     description: Each run makes a snapshot.
-options:
-  name:
-    description: Name of the hub.
-    type: str
-    required: true
 seealso:
   - module: ananke.jupyterhub.hub_restore
 """
@@ -78,8 +75,7 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(argument_spec={"name": {"type": "str", "required": True}}, supports_check_mode=True)
     name = module.params["name"]
-    if os.geteuid() != 0:
-        module.fail_json(msg="hub_backup must run as root: set become: true for this task", commands=[])
+    commands.need_root(module, "hub_backup", commands=[])
     if not os.path.exists(backups.Backup(name).path):
         module.fail_json(
             msg=f"hub {name} has no backups: set hub_backup_repository and run playbooks/hubs.yml", commands=[]

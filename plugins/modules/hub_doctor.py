@@ -17,15 +17,10 @@ description:
   - Nothing of a hub makes it fail. It must run as root, as it looks at what belongs to the machine and to the account.
 extends_documentation_fragment:
   - ananke.jupyterhub.reading
+  - ananke.jupyterhub.hub
+  - ananke.jupyterhub.hub.account
+  - ananke.jupyterhub.proxy
 options:
-  name:
-    description: Name of the hub.
-    type: str
-    required: true
-  container_admin:
-    description: Name of the account that has it.
-    type: str
-    required: true
   port:
     description: Its port on the machine's loopback address.
     type: int
@@ -38,14 +33,6 @@ options:
     description: Name of the image that it starts from.
     type: str
     required: true
-  server_name:
-    description: The machine's name in the addresses of its hubs.
-    type: str
-    required: true
-  https_port:
-    description: Port of its proxy.
-    type: int
-    default: 443
 seealso:
   - module: ananke.jupyterhub.hub_info
 """
@@ -99,7 +86,6 @@ commands:
   returned: always
 """
 
-import os
 import pwd
 import typing as t
 
@@ -135,8 +121,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if os.geteuid() != 0:
-        module.fail_json(msg="hub_doctor must run as root: set become: true for this task", commands=[])
+    commands.need_root(module, "hub_doctor", commands=[])
     wish = dict(module.params)
     ran = commands.Commands(module)
     hub = diagnosis.Hub(account=wish.pop("container_admin"), run=ran.status, **wish)

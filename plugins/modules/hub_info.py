@@ -18,10 +18,8 @@ description:
   - Must run as the hub's container admin.
 extends_documentation_fragment:
   - ananke.jupyterhub.reading
+  - ananke.jupyterhub.hub.container
 options:
-  container:
-    description: The hub's container. If not given, the hub is looked for on the host itself.
-    type: str
   gather:
     description:
       - What to find out.

@@ -22,15 +22,12 @@ description:
   - Must run as the hub's container admin, on a machine with the package C(zstd). The hub must run, with an image that is not older than this module.
 extends_documentation_fragment:
   - ananke.jupyterhub.changing
+  - ananke.jupyterhub.hub
 attributes:
   diff_mode:
     support: full
     description: Shows a line for each user who leaves.
 options:
-  name:
-    description: Name of the hub.
-    type: str
-    required: true
   users:
     description:
       - Names of the hub users who leave. Exactly one of O(users) and O(idle_days) is needed.

@@ -19,22 +19,14 @@ description:
   - Must run as root. To archive, it needs the package C(zstd).
 extends_documentation_fragment:
   - ananke.jupyterhub.changing
+  - ananke.jupyterhub.changing.in_words
+  - ananke.jupyterhub.hub
+  - ananke.jupyterhub.hub.account
 attributes:
-  diff_mode:
-    support: none
-    description: The list of actions says what changes.
   idempotent:
     support: full
     description: Where there is no such hub, nothing changes.
 options:
-  name:
-    description: Name of the hub.
-    type: str
-    required: true
-  container_admin:
-    description: Name of the account that has it.
-    type: str
-    required: true
   keep:
     description:
       - What becomes of the hub's files, homes of its users among them.
@@ -83,7 +75,6 @@ commands:
   returned: always
 """
 
-import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, commands, files, hub_removal, nginx
@@ -101,8 +92,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     name, account, keep, folder = (module.params[key] for key in ("name", "container_admin", "keep", "folder"))
-    if os.geteuid() != 0:
-        module.fail_json(msg="hub_removal must run as root: set become: true for this task", commands=[])
+    commands.need_root(module, "hub_removal", commands=[])
     ran = commands.Commands(module)
     record = None
     try:

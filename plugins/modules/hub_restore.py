@@ -17,6 +17,8 @@ description:
   - Owners come out right on whatever machine and account, since snapshots have those that the hub's container sees.
   - The hub must be there already, from C(playbooks/hubs.yml); the same brings it to its described state afterwards. C(playbooks/restore.yml) does both.
   - Must run as root, on a machine with the role backup, for a hub with C(hub_backup_repository).
+extends_documentation_fragment:
+  - ananke.jupyterhub.hub
 attributes:
   check_mode:
     support: full
@@ -28,10 +30,6 @@ attributes:
     support: none
     description: Each run restores again.
 options:
-  name:
-    description: Name of the hub.
-    type: str
-    required: true
   snapshot:
     description: ID of the snapshot, or V(latest).
     type: str
@@ -92,8 +90,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     name = module.params["name"]
-    if os.geteuid() != 0:
-        module.fail_json(msg="hub_restore must run as root: set become: true for this task", commands=[])
+    commands.need_root(module, "hub_restore", commands=[])
     if not os.path.exists(backups.PROGRAM):
         module.fail_json(
             msg=f"{backups.PROGRAM} is missing: apply the role backup to this machine first (playbooks/machines.yml --tags backup)",

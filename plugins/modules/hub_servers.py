@@ -17,6 +17,8 @@ description:
     users for M(ananke.jupyterhub.hub_offboard), and nothing else. A hub makes it when its container starts, if its image is not older than this module.
   - Stopping a server ends its kernels. What is not saved is lost.
   - Must run as the hub's container admin.
+extends_documentation_fragment:
+  - ananke.jupyterhub.hub.container
 attributes:
   check_mode:
     support: full
@@ -28,9 +30,6 @@ attributes:
     support: partial
     description: V(restarted) restarts each time; the other states change nothing that is as it should be.
 options:
-  container:
-    description: The hub's container. If not given, the hub is looked for on the host itself.
-    type: str
   state:
     description:
       - V(listed) only tells what runs.

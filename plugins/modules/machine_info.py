@@ -16,15 +16,7 @@ description:
   - Nothing of a machine makes it fail. What is not there is null, and RV(problems) says what to do.
 extends_documentation_fragment:
   - ananke.jupyterhub.reading
-options:
-  server_name:
-    description: The machine's name in the addresses of its hubs.
-    type: str
-    required: true
-  https_port:
-    description: Port of its proxy.
-    type: int
-    default: 443
+  - ananke.jupyterhub.proxy
 seealso:
   - module: ananke.jupyterhub.hub_info
 """

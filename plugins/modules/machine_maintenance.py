@@ -127,6 +127,7 @@ import subprocess
 from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ananke.jupyterhub.plugins.module_utils.commands import need_root
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.maintenance import Upkeep, look
 
 PATIENCE = 1800
@@ -157,8 +158,7 @@ class Runner:
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(argument_spec={"debsecan_source": {"type": "str", "default": ""}}, supports_check_mode=True)
-    if os.geteuid() != 0:
-        module.fail_json(msg="machine_maintenance must run as root: set become: true for this task", commands=[])
+    need_root(module, "machine_maintenance", commands=[])
     run = Runner()
     found = look(Upkeep(run), module.params["debsecan_source"])
     module.exit_json(changed=False, commands=run.commands, **found)

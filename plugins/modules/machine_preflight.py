@@ -168,10 +168,9 @@ settled:
   returned: success
 """
 
-import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import grants, sockets
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import commands, grants, sockets
 
 
 def main() -> None:
@@ -185,8 +184,7 @@ def main() -> None:
         argument_spec={"hubs": {"type": "list", "elements": "dict", "required": True, "options": hub_spec}},
         supports_check_mode=True,
     )
-    if os.geteuid() != 0:
-        module.fail_json(msg="machine_preflight must run as root: set become: true for this task", problems=[])
+    commands.need_root(module, "machine_preflight", problems=[])
     hubs = module.params["hubs"]
     problems = sockets.taken({**hub, "container_admin": hub["container_admin"]["name"]} for hub in hubs)
     for hub in hubs:

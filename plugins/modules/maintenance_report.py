@@ -18,27 +18,9 @@ description:
     M(ananke.jupyterhub.machine_maintenance) returned for a machine and M(ananke.jupyterhub.hub_info) for a hub; and C(hub_described), what
     M(ananke.jupyterhub.hub_description) returned. The playbook C(maintain) sets them.
   - Hosts that could not be asked are in the report, too, with the reason.
-attributes:
-  check_mode:
-    support: full
-    description: It writes the report in check mode, too, as it changes no host.
-  diff_mode:
-    support: none
-    description: It changes no host.
-  action:
-    support: full
-    description: Is an action plugin; everything happens on the controller.
+extends_documentation_fragment:
+  - ananke.jupyterhub.reporting
 options:
-  hubs:
-    description: The hubs' inventory hosts.
-    type: list
-    elements: str
-    required: true
-  machines:
-    description: The machines' inventory hosts.
-    type: list
-    elements: str
-    required: true
   directory:
     description: Folder on the controller for C(maintain.json) and C(maintain.html), both with mode 0600. If not given, nothing is written.
     type: path

@@ -15,6 +15,8 @@ description:
   - Writes one file, lets nginx test its whole configuration with it, and reloads nginx. When nginx refuses, the old file comes back.
   - Runs side by side wait for each other. A reload that a killed run still owed is made good.
   - Must run as root.
+extends_documentation_fragment:
+  - ananke.jupyterhub.changing
 attributes:
   check_mode:
     support: full
@@ -22,9 +24,6 @@ attributes:
   diff_mode:
     support: full
     description: Shows the changed file.
-  idempotent:
-    support: full
-    description: Running it again changes nothing.
 options:
   path:
     description: The file, below C(/etc/nginx/ananke) or included by nginx in another way.

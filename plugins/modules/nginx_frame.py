@@ -16,6 +16,8 @@ description:
     When nginx refuses, all old files come back.
   - Waits for other runs of this module and of M(ananke.jupyterhub.nginx_fragment), which is the one to use for a single file.
   - Must run as root.
+extends_documentation_fragment:
+  - ananke.jupyterhub.changing
 attributes:
   check_mode:
     support: full
@@ -23,9 +25,6 @@ attributes:
   diff_mode:
     support: partial
     description: Shows the changed files, but not those with secrets.
-  idempotent:
-    support: full
-    description: Running it again changes nothing.
 options:
   folders:
     description: Folders that must be there.

@@ -17,27 +17,9 @@ description:
   - Reads these variables of hosts. C(ananke_status), what the module returned; C(hub_described), what M(ananke.jupyterhub.hub_description) returned; and
     C(ananke_lost), texts of what a hub's next image will not have. The playbook C(status) sets them.
   - Hosts that could not be asked are in the report, too, with the reason.
-attributes:
-  check_mode:
-    support: full
-    description: It writes the report in check mode, too, as it changes no host.
-  diff_mode:
-    support: none
-    description: It changes no host.
-  action:
-    support: full
-    description: Is an action plugin; everything happens on the controller.
+extends_documentation_fragment:
+  - ananke.jupyterhub.reporting
 options:
-  hubs:
-    description: The hubs' inventory hosts.
-    type: list
-    elements: str
-    required: true
-  machines:
-    description: The machines' inventory hosts.
-    type: list
-    elements: str
-    required: true
   directory:
     description: Folder on the controller for C(status.json) and C(status.html), both with mode 0600. If not given, nothing is written.
     type: path

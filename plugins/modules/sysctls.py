@@ -63,10 +63,9 @@ missing:
   returned: success
 """
 
-import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import sysctls
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import commands, sysctls
 
 
 def main() -> None:
@@ -79,8 +78,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if os.geteuid() != 0:
-        module.fail_json(msg="sysctls must run as root: set become: true for this task")
+    commands.need_root(module, "sysctls")
     path = module.params["path"]
     values = {key: " ".join(str(value).split()) for key, value in module.params["values"].items()}
     try:

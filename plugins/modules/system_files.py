@@ -80,11 +80,10 @@ paths:
   sample: [/etc/login.defs]
 """
 
-import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import system_files
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import commands, system_files
 
 FILE = {
     "path": {"type": "path", "required": True},
@@ -117,8 +116,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if os.geteuid() != 0:
-        module.fail_json(msg="system_files must run as root: set become: true for this task")
+    commands.need_root(module, "system_files")
     try:
         home_mode = None if module.params["home_mode"] is None else int(module.params["home_mode"], 8)
         files = [wanted(file) for file in module.params["files"]]

@@ -1,16 +1,58 @@
 # Copyright (c) The ananke.jupyterhub authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What all reports need: tables for a terminal, pages, files. Nothing here knows Ansible."""
+"""What all reports need: tables for a terminal, pages, files, and the action that puts them together."""
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
+from ansible.plugins.action import ActionBase
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+Report = dict[str, Any]
+
+
+class ReportAction(ActionBase):
+    """Puts together what hosts told, as a table and, if wanted, as files. Never looks at a host."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    FILES: str
+    """Name of the report's files, without their endings."""
+    table: Callable[[Report], str]
+    page: Callable[[Report], str]
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        """Do the task and return its result."""
+        result = super().run(tmp, task_vars)
+        _unused, options = self.validate_argument_spec(
+            argument_spec={
+                "hubs": {"type": "list", "elements": "str", "required": True},
+                "machines": {"type": "list", "elements": "str", "required": True},
+                "directory": {"type": "path"},
+            }
+        )
+        now = datetime.datetime.now(datetime.UTC)
+        found = self.report(options["hubs"], options["machines"], (task_vars or {})["hostvars"], now)
+        result.update(changed=False, report=found, msg=self.table(found))
+        if options["directory"]:
+            result["files"] = write(Path(options["directory"]), self.FILES, found, self.page(found))
+            result["msg"] += "\n" + "\n".join(f"written: {path}" for path in result["files"])
+        return result
+
+    def report(
+        self, hubs: Sequence[str], machines: Sequence[str], variables: Mapping[str, Any], now: datetime.datetime
+    ) -> Report:
+        """What these hosts told, by the variables of all hosts."""
+        raise NotImplementedError
 
 
 def reason(told: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,12 +76,11 @@ python3 -c 'import os; print(os.getxattr("essay.txt", "user.colour"))'
 class Course:
     """The former hub, and the hub `sandbox` that is to take over."""
 
-    def __init__(self, demo: Demo, folder: Path) -> None:
+    def __init__(self, demo: Demo, inventory: Path) -> None:
         self.demo, self.machine, self.hub = demo, demo.machine, demo.hubs["sandbox"]
         self.former = Hub("sandbox", self.hub.url, "ananke-sandbox", ACCOUNT, demo.machine)
-        self.inventory, self.described = folder / "hosts.json", folder / "host_vars/sandbox.yml"
+        self.inventory, self.described = inventory, inventory.parent / "host_vars/sandbox.yml"
         self.described.parent.mkdir()
-        self.inventory.write_text(json.dumps({"hubs": {"hosts": {"sandbox": {"hub_lti_username_prefix": PREFIX}}}}))
 
     def arguments(self, limit: str, *more: str, **said: object) -> tuple[str, ...]:
         chosen = json.dumps({"ananke_adopt_from": FORMER, **said})
@@ -127,8 +125,9 @@ class Course:
 
 @pytest.fixture(scope="module")
 def course(demo: Demo) -> Iterator[Course]:
-    with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:  # as deep as inventories/demo, for its paths
-        course = Course(demo, Path(folder))
+    hubs = {"hosts": {"sandbox": {"hub_lti_username_prefix": PREFIX}}}
+    with playbook.further_inventory({"hubs": hubs}) as inventory:
+        course = Course(demo, inventory)
         remove = (
             "--limit=sandbox",
             "--extra-vars",

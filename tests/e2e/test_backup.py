@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,11 +75,7 @@ class Course:
 
 @pytest.fixture(scope="module")
 def course(demo: Demo) -> Iterator[Course]:
-    with tempfile.TemporaryDirectory(
-        dir=playbook.ROOT / "build"
-    ) as folder:  # as deep as inventories/demo, for its paths
-        inventory = Path(folder) / "hosts.json"
-        inventory.write_text(json.dumps({"hubs": {"hosts": {"sandbox": SETTINGS, "twin": TWIN}}}))
+    with playbook.further_inventory({"hubs": {"hosts": {"sandbox": SETTINGS, "twin": TWIN}}}) as inventory:
         course = Course(demo, inventory)
         machine = demo.machine
         machine.as_root("install -d -m 0700 /srv/backup")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,11 +57,7 @@ def course(demo: Demo) -> Iterator[Course]:
         "algebra": {"hub_port": 8111, "hub_lti_client_ids": ["algebra"]},
         "geometry": {"hub_port": 8112, "hub_lti_client_ids": ["geometry"], "hub_container_admin": "algebra"},
     }
-    with tempfile.TemporaryDirectory(
-        dir=playbook.ROOT / "build"
-    ) as folder:  # as deep as inventories/demo, for its paths
-        inventory = Path(folder) / "hosts.json"
-        inventory.write_text(json.dumps({"hubs": {"hosts": hubs}}))
+    with playbook.further_inventory({"hubs": {"hosts": hubs}}) as inventory:
         course = Course(demo, inventory)
         demo.machine.as_root("apt-get install --yes --no-install-recommends attr zstd >/dev/null")
         try:

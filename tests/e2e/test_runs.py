@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -204,11 +203,7 @@ def test_a_machine_that_is_down_keeps_no_other_hub_from_its_run() -> None:
     down = {"ansible_host": "127.0.0.1", "ansible_port": 1}
     hub = {"hub_machine": "down", "hub_port": 8109, "hub_lti_client_ids": ["adrift"], **down}
     more = {"machines": {"hosts": {"down": down}}, "hubs": {"hosts": {"adrift": hub}}}
-    with tempfile.TemporaryDirectory(
-        dir=playbook.ROOT / "build"
-    ) as folder:  # as deep as inventories/demo, for its paths
-        inventory = Path(folder) / "hosts.json"
-        inventory.write_text(json.dumps(more))
+    with playbook.further_inventory(more) as inventory:
         outcome = playbook.run("hubs", inventory, "--inventory", str(INVENTORY))
     assert outcome.status
     assert outcome.recap["adrift"].unreachable == 1

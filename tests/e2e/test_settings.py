@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,9 +146,7 @@ def test_the_sheet_for_the_lms_as_a_file(dressed: Dressed) -> None:
 def further_hub(demo: Demo, machine: Machine) -> Iterator[playbook.Outcome]:
     """A hub whose inventory host, name and account's UID are chosen."""
     hub = {"hub_name": "extra", "hub_port": 8109, "hub_lti_client_ids": ["extra"], "container_admin_uid": 4242}
-    with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:  # as deep as inventories/demo, for its paths
-        inventory = Path(folder) / "hosts.json"
-        inventory.write_text(json.dumps({"hubs": {"hosts": {"algebra": hub}}}))
+    with playbook.further_inventory({"hubs": {"hosts": {"algebra": hub}}}) as inventory:
         try:
             yield playbook.succeed("hubs", inventory, "--inventory", str(INVENTORY), "--limit", "algebra")
         finally:

@@ -109,6 +109,8 @@ def test_a_removal_that_is_killed_at_every_step_is_finished_by_the_next_run(acco
         account.kill_at(last)
         assert remove(account).status != 0, f"the module did not run {last}"
         account.kill_no_more()
+        if last == "--create":
+            assert f"account {NAME} has expired" in account.one("256M")["msg"]
     done = remove(account)
     assert (done.status, done.changed) == (0, 1), done.output
     check_gone(account, before)

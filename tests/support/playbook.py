@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,6 +11,7 @@ import resource
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,15 @@ class Outcome:
     def executions_of(self, host: str) -> list[str]:
         """Names of the modules that were executed for a host."""
         return [one["module"] for one in self.executions if one["host"] == host]
+
+
+@contextlib.contextmanager
+def further_inventory(groups: dict[str, Any]) -> Iterator[Path]:
+    """An inventory in a folder of its own, which is as deep as inventories/demo, for its paths."""
+    with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
+        inventory = Path(folder) / "hosts.json"
+        inventory.write_text(json.dumps(groups))
+        yield inventory
 
 
 def arguments(playbook: str, inventory: str | Path, *more: str) -> list[str]:

@@ -120,6 +120,25 @@ def test_system_accounts_are_refused() -> None:
         accounts.create(accounts.Account(name="daemon"), run=lambda *_a, **_k: "", check=True)
 
 
+@pytest.mark.parametrize(
+    ("day", "gone"), [("", False), ("1", True), ("0", True), ("20000", True), ("99999", False), ("-1", False)]
+)
+def test_who_has_expired(day: str, gone: bool) -> None:
+    assert accounts.has_expired(f"bob:!:1::::::\nalice:!:1:0:99999:7::{day}:\n", "alice") is gone
+    assert not accounts.has_expired("alice:!:1\n", "alice")
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_an_account_whose_removal_stopped_half_way_is_refused(monkeypatch: pytest.MonkeyPatch, check: bool) -> None:
+    entry = pwd.struct_passwd(("alice", "x", 1001, 1001, "container admin", "/home/alice", "/bin/bash"))
+    monkeypatch.setattr(accounts, "lookup", lambda name: entry)
+    monkeypatch.setattr(accounts.files, "read", lambda path: "alice:!:1:0:99999:7::1:\n")
+    with pytest.raises(accounts.AccountError, match=r"alice has expired.*remove_account.*usermod --unlock"):
+        accounts.create(accounts.Account(name="alice"), run=lambda *_a, **_k: "", check=check)
+    monkeypatch.setattr(accounts.files, "read", lambda path: "alice:!:1:0:99999:7:::\n")
+    assert accounts.create(accounts.Account(name="alice"), run=lambda *_a, **_k: "", check=check) == []
+
+
 def test_check_mode_says_what_a_new_account_gets() -> None:
     def run(*_arguments: object, **_options: object) -> str:
         raise AssertionError("check mode ran a command")

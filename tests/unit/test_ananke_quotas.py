@@ -4,32 +4,19 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from description_cases import ROOT
+from programs import load
 
 G = 2**30
 
 
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ananke_quotas", ROOT / "roles/quotas/files/ananke_quotas.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-quotas = _load()
+quotas = load("quotas/files/ananke_quotas.py")
 
 
 class Kernel:

@@ -4,28 +4,15 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
-import sys
 from collections.abc import Callable
-from types import ModuleType
 
 import pytest
-from description_cases import ROOT
+from programs import load
 
 SUNDAY, MONDAY = datetime.date(2026, 11, 22), datetime.date(2026, 11, 23)
 
 
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ananke_report", ROOT / "roles/auditing/files/ananke_report.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-report = _load()
+report = load("auditing/files/ananke_report.py")
 
 
 def settings(**changed: object) -> object:

@@ -4,36 +4,23 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import accounts, backups
-from description_cases import ROOT
 from hypothesis import given
 from hypothesis import strategies as some
+from programs import load
 
 WANTED = backups.Backup("small", "/srv/backup", "correct horse battery", keep={"daily": 7}, schedule="*-*-* 02:00")
 NONE = backups.Backup("small")
 
 
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ananke_backup", ROOT / "roles/backup/files/ananke_backup.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-program = _load()
+program = load("backup/files/ananke_backup.py")
 
 
 @pytest.fixture

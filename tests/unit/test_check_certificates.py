@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import types
-from pathlib import Path
 
 import pytest
+from programs import load
 
-PATH = Path(__file__).resolve().parents[2] / "roles/reverse_proxy/files/check_certificates.py"
 DAY = 86400
 
 
 @pytest.fixture(scope="module")
 def look() -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location("check_certificates", PATH)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["check_certificates"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load("reverse_proxy/files/check_certificates.py")
 
 
 CONFIGURATION = r"""

@@ -43,8 +43,11 @@ class Controller:
         environment = {**os.environ, **config}
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300)
 
+    def playbook(self, name: str, inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        return self.run("ansible-playbook", "-i", str(inventory), *options, str(ROOT / f"playbooks/{name}.yml"))
+
     def preflight(self, inventory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-        return self.run("ansible-playbook", "-i", str(inventory), *options, str(ROOT / "playbooks/preflight.yml"))
+        return self.playbook("preflight", inventory, *options)
 
     def messages(self, done: subprocess.CompletedProcess[str]) -> list[str]:
         """The messages, from the error that Ansible prints."""
@@ -70,6 +73,39 @@ def test_an_inventory_without_machines_and_hubs_is_no_success(controller: Contro
     assert done.returncode != 0
     assert "no machine and no hub" in done.stdout + done.stderr
     assert "machines and hubs" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "missing"),
+    [
+        ("machines", "", "no machine, so nothing"),
+        ("images", "hubs: {hosts: {a: {hub_machine: m1}}}", "no machine, so nothing"),
+        ("hubs", "machines: {hosts: {m1: {}}}", "no hub, so nothing"),
+        ("backup", "machines: {hosts: {m1: {}}}", "no hub, so nothing"),
+    ],
+)
+def test_a_playbook_without_what_it_is_for_is_no_success(
+    controller: Controller, name: str, content: str, missing: str
+) -> None:
+    (controller.folder / "inventory.yml").write_text(content)
+    done = controller.playbook(name, controller.folder / "inventory.yml")
+    assert done.returncode != 0
+    assert missing in done.stdout + done.stderr
+    assert not controller.connected()
+
+
+def test_a_run_that_is_limited_to_hubs_passes_the_machines_by(controller: Controller) -> None:
+    done = controller.playbook("machines", controller.inventory({"a": good("a")}), "--limit", "a")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not controller.connected()
+
+
+def test_machines_may_come_before_the_first_hub(controller: Controller) -> None:
+    (controller.folder / "inventory.yml").write_text("machines: {hosts: {m1: {}}}")
+    done = controller.playbook("site", controller.folder / "inventory.yml", "--list-hosts")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "m1" in done.stdout
+    assert "localhost" not in done.stdout
 
 
 def test_ways_to_hosts_may_be_templates_of_an_inventory(controller: Controller) -> None:

@@ -189,6 +189,14 @@ def test_commands_that_fail(
     assert found[failing]["remedy"]
 
 
+def test_an_account_that_has_expired(machine: Machine, serve: Callable[..., int]) -> None:
+    (machine.root / "etc/shadow").write_text(f"{ACCOUNT.pw_name}:!:1:0:99999:7::1:\n")
+    (machine.root / f"var/lib/systemd/linger/{ACCOUNT.pw_name}").unlink()
+    found = examine(machine, serve({"/small/hub/health": (200, "")}))
+    assert f"usermod --unlock --expiredate '' {ACCOUNT.pw_name}" in found["expiry"]["remedy"]
+    assert found["linger"]["passed"] is None, "one cause gives one failure"
+
+
 def test_a_hub_that_answers_badly_or_not_at_all(machine: Machine, serve: Callable[..., int]) -> None:
     assert "status 503" in examine(machine, serve({"/small/hub/health": (503, "")}))["health"]["said"]
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import hub_container as hub
 from description_cases import ROOT
+from plays import succeed
 
 RECORDED = "localhost/ananke/standard:000000000000"
 FORETOLD = "localhost/ananke/standard:111111111111"
@@ -50,7 +48,6 @@ def test_only_check_mode_believes_what_is_foretold(tmp_path: Path) -> None:
 def test_the_role_asks_the_hub_s_machine(result: dict[str, Any] | None, expected: str, tmp_path: Path) -> None:
     machine = {} if result is None else {"hub_image_result": result}
     inventory = {"all": {"hosts": {"m1": machine, "a": {"ansible_connection": "local"}}}}
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
     play = {
         "hosts": "a",
         "gather_facts": False,
@@ -58,13 +55,5 @@ def test_the_role_asks_the_hub_s_machine(result: dict[str, Any] | None, expected
         "vars": {"hub_described": {"hub": {"machine": "m1", "image": "standard"}}},
         "tasks": [{"ansible.builtin.debug": {"msg": "{{ __hub_image_foretold }}"}}],
     }
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
-    done = subprocess.run(
-        ["ansible-playbook", "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml")],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert expected in done.stdout, done.stdout
+    said = succeed(tmp_path, inventory, play)
+    assert expected in said, said

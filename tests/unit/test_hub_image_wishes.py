@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.description import image
 from description_cases import ROOT
+from plays import succeed
 
 HUBS: dict[str, dict[str, Any]] = {
     "plain": {"hub_machine": "m1"},
@@ -31,7 +29,6 @@ def names_of(tmp_path: Path, machine: str) -> tuple[list[str], str]:
         "machines": {"hosts": {"m1": {}, "m2": {}}},
         "hubs": {"hosts": HUBS},
     }
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
     task = {
         "ananke.jupyterhub.hub_image": {
             "definitions": [{"name": "standard"}],
@@ -44,16 +41,8 @@ def names_of(tmp_path: Path, machine: str) -> tuple[list[str], str]:
     }
     copy = {"ansible.builtin.copy": {"content": "{{ found.names | to_json }}", "dest": str(tmp_path / "names")}}
     play = {"hosts": machine, "gather_facts": False, "tasks": [task, copy]}
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
-    done = subprocess.run(
-        ["ansible-playbook", "-i", str(tmp_path / "hosts.yml"), str(tmp_path / "play.yml")],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((tmp_path / "names").read_text()), done.stdout + done.stderr
+    said = succeed(tmp_path, inventory, play)
+    return json.loads((tmp_path / "names").read_text()), said
 
 
 def test_what_hubs_of_a_machine_add(tmp_path: Path) -> None:

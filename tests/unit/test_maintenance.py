@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ansible_collections.ananke.jupyterhub.plugins.module_utils import security_
 from ansible_collections.ananke.jupyterhub.plugins.plugin_utils import maintenance as report
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import Page
 
 NOW = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC)
 
@@ -508,20 +508,6 @@ def test_who_could_not_be_asked() -> None:
     assert "NO ANSWER" in report.page(found)
     never = report.report([report.hub("math101", {}, {}, {}, NOW)], [report.machine("north", {}, {}, NOW)], NOW)
     assert "the run did not come so far" in report.table(never)
-
-
-class Page(HTMLParser):
-    """Notes tags and what they refer to."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.references: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.references += [str(value) for name, value in attrs if name in ("href", "src")]
 
 
 TEXT = st.text(st.sampled_from("<>&\"'{}%ab \n"), min_size=1, max_size=12)

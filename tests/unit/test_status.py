@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import datetime
 import json
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from ansible_collections.ananke.jupyterhub.plugins.plugin_utils import status
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import Page
 
 NOW = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
 GIB = 2**30
@@ -107,20 +107,6 @@ def test_a_hub_that_was_never_described() -> None:
     assert found["hubs"][0]["machine"] is None
     assert "math101  ?" in status.table(found)
     assert "math101" in status.page(found)
-
-
-class Page(HTMLParser):
-    """Notes tags and what they refer to."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.references: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.references += [str(value) for name, value in attrs if name in ("href", "src")]
 
 
 def test_the_page_needs_nothing_else() -> None:
