@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from facts import Hub, Machine
 
-LAYERS = "/var/lib/ananke/store/overlay"
+STORE = "/var/lib/ananke/store"
+LAYERS = f"{STORE}/overlay"
 ASIDE = "/run/ananke-narrow"
 DISK = "/var/lib/ananke/narrow.img"
 MAKE = f"truncate --size={{size}} {DISK} && mkfs.ext4 -q -F -m 0 -I 256 {DISK} && mkdir -p {ASIDE}"
