@@ -161,6 +161,7 @@ class ActionModule(ActionBase):
             "references": [member.reference for member in group],
             "store": self._store,
             "records": image_store.RECORDS,
+            "log": _log(plan),
             "environment": environment,
         }
         entries = [
@@ -188,7 +189,7 @@ class ActionModule(ActionBase):
         Raises:
             AnsibleActionFail: it failed, vanished, or takes too long.
         """
-        log = os.path.join(image_store.LOGS, f"image-{plan.name}.log")
+        log = _log(plan)
         result_file = os.path.join(image_store.BUILDS, plan.key, "result.json")
         began, offset, gone = time.monotonic(), 0, 0
         while time.monotonic() - began < PATIENCE:
@@ -232,3 +233,8 @@ class ActionModule(ActionBase):
             f"{self._host}: the image {plan.name} could not be made: {error}\n{answer['stdout'].rstrip()}\n"
             f"All output is in {log} on {self._host}. Correct the cause and run again: steps that succeeded are kept."
         )
+
+
+def _log(plan: images.Plan) -> str:
+    """Where the job that makes an image says what it does."""
+    return os.path.join(image_store.LOGS, f"image-{plan.name}.log")

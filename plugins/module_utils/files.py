@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -14,6 +15,8 @@ import tempfile
 import typing as t
 
 RUN_DIR = "/run/ananke"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the kernel says where there is no room."""
 
 
 def read(path: str) -> str | None:
@@ -56,6 +59,21 @@ def write(path: str, content: str, mode: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def fits(folder: str, size: int) -> bool:
+    """Whether ``size`` more bytes can be written below ``folder`` now.
+
+    It is tried: numbers of free blocks know neither quotas nor whom what is reserved is for. Nobody sees the file that is made.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            os.posix_fallocate(probe.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return False
+    return True
 
 
 def digests(paths: t.Sequence[str]) -> str:

@@ -21,8 +21,16 @@ NOTE = "complete"
 """Written last: a folder without it holds half a copy."""
 
 
+def size(folder: str) -> int:
+    """Bytes of the database."""
+    paths = (os.path.join(folder, "data", name) for name in PARTS)
+    return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+
+
 def keep(folder: str, applied: dict[str, str]) -> bool:
     """Copy the database of a hub that is stopped, unless there is a copy from before the same change. Returns whether it was made.
+
+    Raises OSError where there is no room for it, and leaves no half of it.
 
     :param folder: the hub's container definition folder
     :param applied: what the hub was started with, see :func:`.hub_folder.applied`
@@ -32,11 +40,13 @@ def keep(folder: str, applied: dict[str, str]) -> bool:
     if files.read(os.path.join(before, NOTE)) == text or not os.path.exists(os.path.join(there, PARTS[0])):
         return False
     forget(folder)
-    os.mkdir(before, 0o700)
-    for name in PARTS:
-        if os.path.exists(os.path.join(there, name)):
-            shutil.copy2(os.path.join(there, name), os.path.join(before, name))
-    files.write(os.path.join(before, NOTE), text, 0o600)
+    try:
+        os.mkdir(before, 0o700)
+        _copy(there, before)
+        files.write(os.path.join(before, NOTE), text, 0o600)
+    except OSError:
+        forget(folder)
+        raise
     return True
 
 
@@ -45,13 +55,23 @@ def give_back(folder: str) -> bool:
     there, before = os.path.join(folder, "data"), os.path.join(folder, FOLDER)
     if not os.path.exists(os.path.join(before, NOTE)):
         return False
-    for name in reversed(PARTS):  # a journal of the newer database must not be played into the older one
+    for name in PARTS[1:]:  # a journal of the newer database must not be played into the older one
         if os.path.lexists(os.path.join(there, name)):
             os.unlink(os.path.join(there, name))
-    for name in PARTS:
-        if os.path.exists(os.path.join(before, name)):
-            shutil.copy2(os.path.join(before, name), os.path.join(there, name))
+    _copy(before, there)
     return True
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy the database from folder to folder. Each file is on the disk before it has its name: power may be cut at any moment."""
+    for name in PARTS:
+        if not os.path.exists(os.path.join(source, name)):
+            continue
+        draft = os.path.join(target, f"{name}-new")
+        shutil.copy2(os.path.join(source, name), draft)
+        with open(draft, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.rename(draft, os.path.join(target, name))
 
 
 def forget(folder: str) -> None:

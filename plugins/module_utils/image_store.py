@@ -15,10 +15,11 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Iterator, Mapping, Optional  # noqa: UP035 - the machine's Python decides
+from typing import Any, Iterator, Mapping, Optional, Sequence  # noqa: UP035 - the machine's Python decides
 
 STORE = "/var/lib/ananke/store"
 STORAGE_CONF = "/etc/ananke/storage.conf"
@@ -27,6 +28,8 @@ BUILDS = "/var/lib/ananke/builds"
 LOGS = "/var/log/ananke"
 LOCK = "/run/ananke/images.lock"
 """Held by whoever adds images to the store or removes them."""
+FULL = ("no space left on device", "disk quota exceeded")
+"""Words, in lower case, of the kernel and of all who tell what it said."""
 HISTORY = 10
 """Former images of a definition that its record names."""
 
@@ -200,6 +203,37 @@ def forget(reference: str, records: str = RECORDS) -> None:
     name = reference.rpartition("/")[2].partition(":")[0]
     if (read_record(name, records) or {}).get("reference") == reference:
         os.unlink(os.path.join(records, f"{name}.json"))
+
+
+def room(folders: Sequence[str]) -> str:
+    """How much is free where these folders are, or would be, in words: the fullest file system first."""
+    found: dict[int, list[str]] = {}
+    for path in folders:
+        while not os.path.exists(path):
+            path = os.path.dirname(path)
+        found.setdefault(os.stat(path).st_dev, []).append(path)
+    usages = [(shutil.disk_usage(paths[0]), " and ".join(dict.fromkeys(paths))) for paths in found.values()]
+    usages.sort(key=lambda one: one[0].free)
+    return ", ".join(f"{use.free >> 20} of {use.total >> 20} MiB are free at {paths}" for use, paths in usages)
+
+
+def told(error: str, said: str, store: str, builds: str) -> str:
+    """An error in words, with what to do if it was a full disk; a program that fails by that says so in its output only.
+
+    Args:
+        error: The error.
+        said: What programs have said.
+        store: The image store.
+        builds: Folder of the jobs.
+    """
+    if not any(words in f"{error}\n{said}".lower() for words in FULL):
+        return error
+    # podman's layers, and where it puts what it is about to copy
+    places = [os.path.join(store, "overlay"), builds, os.environ.get("TMPDIR", "/var/tmp")]  # noqa: S108
+    return (
+        f"{error}: the disk is full. What was begun is no image, and hubs go on with theirs; now {room(places)}. Make room or enlarge that, and run again. "
+        f"Layers of earlier builds, which only make builds quicker, go by CONTAINERS_STORAGE_CONF={builds}/storage.conf podman image rm --all --force"
+    )
 
 
 def sha256(path: str) -> str:

@@ -198,6 +198,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files, hub_database, hub_folder, turns
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.hub_container import Hub, HubError
 
+SETTINGS_ROOM, CONTAINER_ROOM = 1 << 20, 4 << 20
+"""Bytes that new settings take at most, and what podman and systemd write while a container starts."""
+FULL = "delete what is not needed there, or enlarge the home (container_admin_home_size and playbooks/grow.yml), and run again"
+"""What to do where a hub has no room."""
+
 
 class Done(t.NamedTuple):
     """What a run did, or would do."""
@@ -231,6 +236,7 @@ def change(hub: Hub) -> Done:
     healthy = hub.healthy()
     if todo.empty and healthy:
         return Done([], [])
+    see_room(hub, hub_folder.UNIT in todo.stale or not healthy)
     if hub.description.get("forget") and not hub.wish["forget_homes"]:
         protect_homes(hub)
     noted = hub_folder.applied(hub.folder)
@@ -252,7 +258,7 @@ def change(hub: Hub) -> Done:
             hub.wait()
         away = time.monotonic() - began
         proof = hub.prove() if hub.wish["prove"] else None
-    except HubError as error:
+    except (HubError, OSError) as error:
         log = hub.log(moment)
         fate = fall_back(hub, before, todo.stale) if noted else "it is left as it is for a look"
         raise HubError(f"hub {hub.wish['name']}: {error}; {fate}. Its words:\n{log}") from error
@@ -260,6 +266,20 @@ def change(hub: Hub) -> Done:
         hub_folder.note_applied(hub.folder, hub_folder.digests(wanted))
     hub_database.forget(hub.folder)
     return Done(todo.actions + actions, todo.diff, replaced, away if actions and noted else 0.0, proof, healthy)
+
+
+def see_room(hub: Hub, starts: bool) -> None:
+    """Raise HubError where the change would end half-way, with a hub that is stopped.
+
+    :param starts: whether a container is started; the database may be copied then, and given back
+    """
+    needed = SETTINGS_ROOM + (CONTAINER_ROOM + 2 * hub_database.size(hub.folder) if starts else 0)
+    folder = hub.folder if os.path.isdir(hub.folder) else hub.account.pw_dir
+    if not files.fits(folder, needed):
+        raise HubError(
+            f"hub {hub.wish['name']}: the disk is full: {folder} has no room for the {needed / 2**20:.0f} MiB that this change"
+            f" takes meanwhile. Nothing was changed: {FULL}"
+        )
 
 
 def protect_homes(hub: Hub) -> None:
@@ -300,9 +320,9 @@ def fall_back(hub: Hub, before: dict[str, tuple[str | None, int]], stale: set[st
     if not before:
         return "nothing had changed but its state"
     began = time.monotonic()
-    for path, (content, mode) in before.items():
-        files.restore(path, content, mode)
     try:
+        for path, (content, mode) in before.items():
+            files.restore(path, content, mode)
         if hub_folder.UNIT in stale:
             hub.stop_container()
             hub_database.give_back(hub.folder)
@@ -310,6 +330,8 @@ def fall_back(hub: Hub, before: dict[str, tuple[str | None, int]], stale: set[st
         hub.wait()
     except HubError as error:
         return f"the state before was written back, but is not healthy either ({error})"
+    except OSError as error:
+        return f"the state before could not be brought back ({error}): run again when that is mended"
     hub_database.forget(hub.folder)
     return f"the state before is back, after {time.monotonic() - began:.0f} s"
 
@@ -371,6 +393,10 @@ def main() -> None:
         done = converge(hub)
     except HubError as error:
         module.fail_json(msg=str(error), actions=[], commands=hub.commands.run)
+    except OSError as error:
+        if error.errno not in files.FULL:
+            raise
+        module.fail_json(msg=f"hub {hub.wish['name']}: {error}: {FULL}", actions=[], commands=hub.commands.run)
     module.exit_json(
         changed=bool(done.actions),
         actions=done.actions,

@@ -141,7 +141,12 @@ class Store:
                 list(arguments), environ_update={"CONTAINERS_STORAGE_CONF": image_store.STORAGE_CONF}
             )
             if status != 0:
-                self.module.fail_json(msg=f"{' '.join(arguments)} failed: {err.strip()}", commands=self.commands)
+                self.fail(f"{' '.join(arguments)} failed: {err.strip()}")
+
+    def fail(self, error: str) -> None:
+        """End the module with an error, and with what to do if a disk is full."""
+        msg = image_store.told(error, "", self.wish["store"], self.wish["builds"])
+        self.module.fail_json(msg=msg, commands=self.commands)
 
     def state(self) -> dict[str, Any]:
         """Return the state of all images after repairing and recording what can be."""
@@ -302,7 +307,7 @@ def main() -> None:
             module.exit_json(**store.start())
         module.exit_json(**store.state())
     except (image_store.StoreError, OSError, tarfile.TarError) as error:
-        module.fail_json(msg=str(error), commands=store.commands)
+        store.fail(str(error))
 
 
 if __name__ == "__main__":

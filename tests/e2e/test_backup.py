@@ -16,6 +16,7 @@ import requests
 from browsing import Person
 from conftest import Visit
 from facts import Demo, Hub
+from narrow import narrow_hub
 from webdav import COMPUTER
 
 import playbook
@@ -186,6 +187,22 @@ def test_a_repository_that_is_gone_harms_nothing_and_is_never_begun_anew(course:
     course.succeed("backup")
     assert course.status()["error"] == ""
     assert len(course.snapshots()) == len(snapshots) + 1
+
+
+def test_a_hub_whose_disk_is_full_is_backed_up(course: Course) -> None:
+    """Nothing is written there for it."""
+    before, snapshots = course.hub.exec(LISTING).stdout, len(course.snapshots())
+    with narrow_hub(course.hub) as narrow:
+        narrow.fill()
+        try:
+            course.succeed("backup")
+        finally:
+            narrow.clear()
+        status = course.status()
+        assert (status["complete"], status["error"]) == (True, ""), status
+        assert len(course.snapshots()) == snapshots + 1
+    assert course.hub.exec(LISTING).stdout == before
+    assert course.succeed("hubs").changed == 0
 
 
 def test_killed_at_any_moment_the_next_one_completes(course: Course) -> None:

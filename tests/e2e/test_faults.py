@@ -9,43 +9,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from acting import INVENTORY
-from browsing import Kernel, Lab, Person, Visitor
+from browsing import Person
 from conftest import Visit
 from facts import Demo, Hub, Machine
+from work import Work, database_is_whole
 
 import playbook
 from testbed.waiting import until
 
-WORK = """
-import hashlib, itertools, os, pathlib
-home = pathlib.Path.home() / "faults"
-home.mkdir(exist_ok=True)
-for number in range(30):
-    (home / f"{number}").write_bytes(os.urandom(10_000))
-def sums():
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(home.iterdir()))).hexdigest()
-before = sums()
-count = itertools.count(1)
-"""
-
-
-class Work:
-    """A kernel that counts, and files that must not change."""
-
-    def __init__(self, visitor: Visitor, hub: Hub) -> None:
-        self.visitor, self.hub, self.counted = visitor, hub, 0
-        self.lab: Lab = visitor.enter(hub)
-        self.kernel = self.lab.kernel()
-        self.kernel.run(WORK)
-
-    def goes_on(self) -> None:
-        self.counted += 1
-        assert self.kernel.run("print(next(count), sums() == before)").split() == [str(self.counted), "True"]
-
-    def is_opened_again(self) -> None:
-        """By a new page with the same login, as one reloads a page that says nothing any more."""
-        self.lab = self.visitor.return_to(self.hub)
-        self.kernel = Kernel(self.lab.page, self.lab.base, self.kernel.id)
+UNITS = ".config/containers/systemd .config/systemd/user"
+MOMENTS = {
+    "unit written": f"cd /home/sandbox && grep -rqs {{host}} {UNITS}",
+    "database copied": "test -e /home/sandbox/hubs/sandbox/before/complete",
+}
+"""What is so, as a shell's command, when a change of a hub's container has come as far as that."""
 
 
 @pytest.fixture
@@ -53,7 +30,7 @@ def work(demo: Demo, students: list[Person], visit: Visit) -> Iterator[Work]:
     work = Work(visit(students[0]), demo.hubs["sandbox"])
     work.goes_on()
     yield work
-    work.lab.api("DELETE", f"api/kernels/{work.kernel.id}")
+    work.ends()
 
 
 def killed(unit: str) -> Callable[[Hub], None]:
@@ -126,3 +103,34 @@ def test_a_connection_that_is_cut(moment: float, demo: Demo, machine: Machine, w
     assert playbook.succeed("hubs", INVENTORY, *change).changed == 0
     work.goes_on()
     playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_power_is_cut_while_a_run_replaces_a_hub(
+    moment: str, demo: Demo, machine: Machine, students: list[Person], visit: Visit
+) -> None:
+    """All hubs come back by themselves, with homes, databases and logins; the next run completes what was begun."""
+    work = Work(visit(students[0]), demo.hubs["sandbox"])
+    work.goes_on()
+    outcomes: list[playbook.Outcome] = []
+    host = f"{moment.partition(' ')[0]}.example"
+    hosts = {"lms.localhost": "host-gateway", host: "192.0.2.1"}
+    change = ("--limit", "sandbox", "--extra-vars", json.dumps({"hub_extra_hosts": hosts}))
+    run = threading.Thread(target=lambda: outcomes.append(playbook.run("hubs", INVENTORY, *change)))
+    run.start()
+    try:
+        reached = MOMENTS[moment].format(host=host)
+        until(lambda: machine.as_root(reached, check=False).returncode == 0, 120, f"the run comes to: {moment}")
+        machine.cut_power()
+        run.join(300)
+        assert outcomes[0].status, "the run has ended before the power was cut"
+        for hub in demo.hubs.values():
+            hub.wait_healthy(300)
+            assert database_is_whole(hub), hub.name
+        work.is_taken_up_again()
+        playbook.succeed("hubs", INVENTORY, *change)
+        assert host in work.hub.exec("cat /etc/hosts").stdout
+        assert playbook.succeed("hubs", INVENTORY, *change).changed == 0
+        work.is_taken_up_again()
+    finally:
+        playbook.succeed("hubs", INVENTORY, "--limit", "sandbox")

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import hub_database
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import files, hub_database
 
 OLD, NEW = {"unit": "1"}, {"unit": "2"}
 
@@ -79,3 +81,32 @@ def test_a_hub_without_a_database_has_none_to_keep(tmp_path: Path) -> None:
 def test_a_copy_is_the_container_admin_s_alone(folder: Path) -> None:
     hub_database.keep(str(folder), OLD)
     assert (folder / "before").stat().st_mode & 0o777 == 0o700
+
+
+def full(*_arguments: object, **_options: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_copy_for_which_there_is_no_room_leaves_no_half(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        hub_database.keep(str(folder), OLD)
+    assert [path.name for path in folder.iterdir()] == ["data"]
+
+
+def test_a_database_that_cannot_be_given_back_is_still_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_database.keep(str(folder), OLD)
+    write(folder, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            hub_database.give_back(str(folder))
+    assert version(folder) == 2
+    assert hub_database.give_back(str(folder))
+    assert version(folder) == 1
+    assert [path.name for path in (folder / "data").iterdir()] == ["jupyterhub.sqlite"]
+
+
+def test_its_size_is_known_before_it_is_copied(folder: Path) -> None:
+    assert hub_database.size(str(folder)) == (folder / "data/jupyterhub.sqlite").stat().st_size
+    assert hub_database.size(str(folder / "none")) == 0

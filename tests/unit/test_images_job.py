@@ -80,6 +80,29 @@ def test_a_job_that_stops_leaves_a_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "said", ["write /opt/x: no space left on device", "OSError: [Errno 28] No space left on device"]
+)
+def test_a_job_that_met_a_full_disk_says_so(
+    said: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise image_store.StoreError("podman load failed with status 125")
+
+    monkeypatch.setattr(image_job, "LOCK", str(tmp_path / "run" / "lock"))
+    monkeypatch.setattr(image_job, "podman", fail)
+    log = tmp_path / "image-standard.log"
+    log.write_text(f"==> Loading the archive\nError: {said}\n")
+    checksum = hashlib.sha256(b"image").hexdigest()
+    more = {"references": ["localhost/ananke/standard:aaaaaaaaaaaa"], "checksum": checksum, "log": str(log)}
+    folder = job(tmp_path / "builds/key", store, **more)
+    assert image_job.main([str(folder)]) == 1
+    error = json.loads((folder / "result.json").read_text())["error"]
+    assert error.startswith("podman load failed with status 125: the disk is full")
+    assert f"MiB are free at {store}/overlay" in error
+    assert f"{tmp_path}/builds/storage.conf podman image rm" in error
+
+
+@pytest.mark.parametrize(
     ("errors", "remedy"),
     [
         (

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,6 +130,33 @@ def test_records(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
     path.write_text("half of it")
     assert image_store.read_record("standard", str(tmp_path)) is None
+
+
+def test_the_fullest_file_system_is_told_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    devices = {str(tmp_path / "a"): 1, str(tmp_path / "b"): 2, str(tmp_path / "c"): 1}
+    usages = {str(tmp_path / "a"): (9 << 20, 0, 5 << 20), str(tmp_path / "b"): (7 << 20, 0, 0)}
+    for path in devices:
+        Path(path).mkdir()
+    real = os.stat
+
+    def stat(path: str, **options: Any) -> Any:
+        return SimpleNamespace(st_dev=devices[path]) if path in devices else real(path, **options)
+
+    monkeypatch.setattr(image_store.os, "stat", stat)
+    monkeypatch.setattr(image_store.os.path, "exists", lambda path: path in devices)
+    monkeypatch.setattr(
+        image_store.shutil,
+        "disk_usage",
+        lambda path: SimpleNamespace(**dict(zip(("total", "used", "free"), usages[path], strict=True))),
+    )
+    said = image_store.room([f"{tmp_path}/a/none/at/all", f"{tmp_path}/b", f"{tmp_path}/c"])
+    assert said == (f"0 of 7 MiB are free at {tmp_path}/b, 5 of 9 MiB are free at {tmp_path}/a and {tmp_path}/c")
+
+
+def test_only_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
+    assert image_store.told("podman failed", "manifest unknown", str(tmp_path), str(tmp_path)) == "podman failed"
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert "the disk is full" in image_store.told(str(full), "", str(tmp_path), str(tmp_path))
 
 
 def test_a_record_names_what_was_before(tmp_path: Path) -> None:

@@ -63,3 +63,18 @@ def test_a_foreign_process_is_not_taken_for_the_emulator(tmp_path: Path) -> None
     assert found.pid() == 0
     (tmp_path / "qemu.pid").write_text("1\n")
     assert found.pid() == 0
+
+
+def test_power_that_is_cut_takes_connections_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, done = plan(), []
+    sockets = tmp_path / "sockets"
+    sockets.mkdir()
+    monkeypatch.setattr(vm, "VMS", tmp_path)
+    monkeypatch.setattr(vm.Vm, "sockets", sockets)
+    monkeypatch.setattr(vm, "load", lambda _name: found)
+    monkeypatch.setattr(vm.emulator, "end", lambda container: done.append(f"end {container.rpartition('-')[2]}"))
+    monkeypatch.setattr(vm, "_start", lambda started: done.append(f"start {started.name}, {sockets.exists()}"))
+    monkeypatch.setattr(machine, "wait_for_systemd", lambda _started: done.append("systemd"))
+    monkeypatch.setattr(machine, "settle", lambda _started: done.append("settled"))
+    assert vm.crash("one") is found
+    assert done == ["end emulator", "start one, False", "systemd", "settled"]

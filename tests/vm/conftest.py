@@ -35,8 +35,8 @@ swapon /swapfile
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is seen before the reboot comes first, in whatever file it is."""
-    items.sort(key=lambda item: "rebooted" in getattr(item, "fixturenames", ()))
+    """What is seen before the reboot comes first, in whatever file it is; last what ends everybody's servers."""
+    items.sort(key=lambda item: ("rebooted" in getattr(item, "fixturenames", ())) + ("power_is_cut" in item.name))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # lies beside this file on the machine
-from image_store import LOCK, STORAGE_CONF, StoreError, find, kept_shared, read_images, sha256, write_file, write_record
+from image_store import (
+    LOCK,
+    STORAGE_CONF,
+    StoreError,
+    find,
+    kept_shared,
+    read_images,
+    sha256,
+    told,
+    write_file,
+    write_record,
+)
 
 BUILD_RUN = "/run/ananke/builds"
 CONTEXT = "/run/ananke-context"
@@ -244,6 +255,17 @@ def run_job(folder: str) -> None:
     say(f"Done: {', '.join(job['references'])}")
 
 
+def reason(error: Exception, folder: str) -> str:
+    """Why the job in a folder failed, in words; what podman said of it is in the job's log."""
+    try:
+        with open(os.path.join(folder, "job.json"), encoding="utf-8") as handle:
+            job = json.load(handle)
+        with open(job["log"], encoding="utf-8", errors="replace") as handle:
+            return told(str(error), handle.read(), job["store"], os.path.dirname(folder))
+    except (OSError, ValueError, KeyError):
+        return str(error)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the job in a folder and leave its result there, whatever it is."""
     folder = arguments[0]
@@ -252,7 +274,7 @@ def main(arguments: Sequence[str]) -> int:
         run_job(folder)
         result = {"rc": 0, "error": ""}
     except (StoreError, OSError, ValueError, KeyError) as error:
-        result = {"rc": 1, "error": str(error)}
+        result = {"rc": 1, "error": reason(error, folder)}
         say(f"Failed: {error}")
     finally:
         # what was sent is large, and may hold the proxy's password

@@ -60,6 +60,7 @@ def _vm_parser(whole: argparse.ArgumentParser) -> None:
     up.add_argument("--disk", action="append", default=[], metavar="IMAGE:PATH", help="a further disk, and where")
     verbs.add_parser("down", help="remove a virtual machine").add_argument("name")
     verbs.add_parser("reboot", help="reboot it from inside, wait until it is back").add_argument("name")
+    verbs.add_parser("crash", help="take its power away and give it back").add_argument("name")
     _command_parser(verbs, "ssh", "log in as the host admin, or run a command as that one")
     _command_parser(verbs, "exec", "the same as root")
     verbs.add_parser("list", help="this checkout's virtual machines")
@@ -112,6 +113,8 @@ def _vm(arguments: argparse.Namespace) -> None:
         vm.down(arguments.name)
     elif arguments.verb == "reboot":
         print(f"{arguments.name}: boot {vm.reboot(arguments.name).boot_id()}")
+    elif arguments.verb == "crash":
+        print(f"{arguments.name}: boot {vm.crash(arguments.name).boot_id()}")
     elif arguments.verb == "list":
         for known in map(vm.load, vm.names()):
             print(f"{known.name}\t{'running' if known.pid() else 'off'}\t{known.ssh_host}:{known.ssh_port}")

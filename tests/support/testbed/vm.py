@@ -387,6 +387,24 @@ def reboot(name: str) -> Vm:
         return vm
 
 
+def crash(name: str) -> Vm:
+    """Take a virtual machine's power away, and with it what it has not written to its disks; give it back and wait until it has booted.
+
+    Disks have what the machine has asked them to keep: the emulator hands that to this computer, which does not lose it.
+
+    Raises:
+        TestbedError: it does not come back by itself.
+    """
+    with _lock(name):
+        vm = load(name)
+        emulator.end(_container(name))
+        shutil.rmtree(vm.sockets, ignore_errors=True)  # nobody is at the other end any more
+        _start(vm)
+        machines.wait_for_systemd(vm)
+        machines.settle(vm)
+        return vm
+
+
 def down_all(images: bool = False) -> list[str]:
     """Remove all virtual machines of this checkout and return their names.
 
