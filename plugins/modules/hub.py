@@ -198,8 +198,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ananke.jupyterhub.plugins.module_utils import files, hub_database, hub_folder, turns
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.hub_container import Hub, HubError
 
-SETTINGS_ROOM, CONTAINER_ROOM = 1 << 20, 4 << 20
-"""Bytes that new settings take at most, and what podman and systemd write while a container starts."""
+SETTINGS_ROOM = 1 << 20
+"""Bytes that new settings take at most."""
+CONTAINER_ROOM = 4 << 20
+"""Bytes that podman and systemd write at most while a container starts."""
 FULL = "delete what is not needed there, or enlarge the home (container_admin_home_size and playbooks/grow.yml), and run again"
 """What to do where a hub has no room."""
 
