@@ -57,6 +57,10 @@ rm -f {DISK}
 """
 
 
+# the namespace that the account's containers share ends as well, as it would keep the mounts that it knows
+STOP = "systemctl --user stop {unit} && podman system migrate"
+
+
 @contextmanager
 def narrow_store(machine: Machine) -> Iterator[None]:
     """The image store has room for 13 MiB more."""
@@ -89,13 +93,13 @@ def narrow_hub(hub: Hub) -> Iterator[NarrowHub]:
     """Make a hub's folder narrow, and wide again with what was written meanwhile."""
     narrow = NarrowHub(hub)
     try:
-        hub.admin(f"systemctl --user stop {hub.unit}", timeout=300)
+        hub.admin(STOP.format(unit=hub.unit), timeout=300)
         hub.machine.as_root(NARROW_HUB.format(folder=narrow.folder), timeout=300)
         hub.admin(f"systemctl --user start {hub.unit}", timeout=300)
         hub.wait_healthy()
         yield narrow
     finally:
-        hub.admin(f"systemctl --user stop {hub.unit}", timeout=300)
+        hub.admin(STOP.format(unit=hub.unit), timeout=300)
         hub.machine.as_root(WIDE_HUB.format(folder=narrow.folder), timeout=300)
         hub.admin(f"systemctl --user start {hub.unit}", timeout=300)
         hub.wait_healthy()
