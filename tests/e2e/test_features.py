@@ -64,8 +64,8 @@ class Seat:
 
 
 def files(hub: Hub) -> list[str]:
-    """What lies in the hub's environments, but for what Python makes of it by itself."""
-    names = "find /opt/conda/envs /opt/install -name __pycache__ -prune -o ! -name '.*lock' -print"
+    """What lies in the hub's environments and beside them, but for what Python makes of it by itself."""
+    names = "find /opt/conda/envs /opt/install -name __pycache__ -prune -o ! -type d ! -name '.*lock' -print"
     return sorted(hub.exec(names).stdout.splitlines())
 
 
