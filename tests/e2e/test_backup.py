@@ -224,7 +224,7 @@ def test_killed_at_any_moment_the_next_one_completes(course: Course) -> None:
 def test_a_locked_database_is_waited_for(course: Course) -> None:
     hub = course.hub
     path = f"{hub.folder}/data/jupyterhub.sqlite"
-    hold = f"import sqlite3, time; c = sqlite3.connect('{path}'); c.execute('begin exclusive'); time.sleep(8); c.rollback()"
+    hold = f"import sqlite3, time; c = sqlite3.connect('{path}'); c.execute('begin exclusive'); time.sleep(15); c.rollback()"
     hub.admin(f'systemd-run --user --quiet python3 -c "{hold}"')
     course.succeed("backup")
     assert course.status()["seconds"] > 5, "the backup did not wait for the database"
