@@ -13,9 +13,12 @@ LAYERS = f"{STORE}/overlay"
 ASIDE = "/run/ananke-narrow"
 DISK = "/var/lib/ananke/narrow.img"
 MAKE = f"truncate --size={{size}} {DISK} && mkfs.ext4 -q -F -m 0 -I 256 {DISK} && mkdir -p {ASIDE}"
-# the layers that are there stay where they are, and seen; new ones go to the small file system
+PARENT = f"$(findmnt --noheadings --output TARGET --target {STORE})"
+# the layers that are there stay where they are, and seen; new ones go to the small file system. Hubs' namespaces must not learn
+# of it: they would keep these mounts
 NARROW_STORE = f"""
 set -e
+mount --make-private {PARENT}
 {MAKE.format(size="16M")}
 mount --bind {LAYERS} {ASIDE}
 mount --make-private {ASIDE}
@@ -31,6 +34,7 @@ while grep ' {LAYERS} ' /proc/self/mounts | tail -n 1 | grep -q '^/dev/loop'; do
 ! mountpoint -q {ASIDE} || umount --lazy {ASIDE}
 rm -f {DISK}
 [ ! -d {ASIDE} ] || rmdir {ASIDE}
+mount --make-shared {PARENT}
 """
 NARROW_HUB = f"""
 set -e

@@ -120,13 +120,14 @@ def test_logwatch_reports_an_error_of_any_program(machine: Machine) -> None:
 
 
 def test_logwatch_reads_logins_from_the_journal(machine: Machine) -> None:
-    machine.ssh("sudo -n true", check=False)
+    machine.exec("runuser", "-u", machine.ssh_user, "--", "sudo", "-n", "/usr/bin/true", check=False)
     machine.exec(
         "logger", "--priority", "authpriv.info", "--tag", "sshd[77]", "Invalid user mallory from 192.0.2.7 port 22"
     )
     text = report(machine, "--only", "logwatch", "--today")
     assert "192.0.2.7" in text
-    assert "Sudo (secure-log) Begin" in text
+    sudo = text.partition("Sudo (secure-log) Begin")[2].partition("Sudo (secure-log) End")[0]
+    assert "/usr/bin/true" in sudo
 
 
 def test_what_apt_changes_is_accepted_and_nothing_else_with_it(machine: Machine, accepted: None, mailbox: None) -> None:
