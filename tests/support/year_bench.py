@@ -5,6 +5,7 @@ On a demo of its own, with what it is compared to in the same run on the same ma
 * classes of 1, 10 and 30 people come through the LMS at once; beside them as many bare JupyterLabs in the hub's container, until each shows its page
 * memory (PSS: shared pages divided among those that share them) of an idle hub, beside JupyterHub and its proxy alone, and of an idle user's server,
   beside a bare JupyterLab
+* an update that replaces the hub's container: seconds without an answer from the hub, beside a bare restart of the same container
 * a backup of ANANKE_BENCH_GB (10) GB of homes, a second one, and their restore, by the playbooks; beside the commands of restic on the same files
 
 Writes ``build/year_bench.json`` and prints tables. The machine's disk must hold three times the size, and 2 GB.
@@ -17,7 +18,7 @@ import os
 import shlex
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -33,6 +34,7 @@ DEMO = demo.Demo("year", 8743, "trixie")
 HUB = "math101"
 LMS = f"https://lms.localhost:{DEMO.port}"
 PORT = 9300
+END = "/run/bench-end"
 PYTHON = "/opt/conda/envs/jhub/bin/python"
 CLASSES = (1, 10, 30)
 SETTLED = 15
@@ -76,6 +78,21 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
         pass
 print(json.dumps(found))
 """
+ANSWERS = """
+import json, sys, time, urllib.request
+from pathlib import Path
+url, end, last, longest = sys.argv[1], Path(sys.argv[2]), time.monotonic(), 0.0
+while not end.exists():
+    try:
+        urllib.request.urlopen(url, timeout=1).read()
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    except OSError:
+        pass
+    time.sleep(0.05)
+end.unlink()
+print(longest)
+"""
+"""The longest time between two answers, until a file appears."""
 FILES = """
 import os, sys
 size, folder = int(sys.argv[1]), sys.argv[2]
@@ -194,6 +211,30 @@ class Year:
         tried = shlex.join([PYTHON, "-c", probe])
         self.inside("bash", "-c", f"for _ in $(seq 300); do {tried} 2>/dev/null && exit; sleep 1; done; exit 1")
 
+    # updates
+
+    def without_answer(self, act: Callable[[], object]) -> float:
+        """The longest time, in seconds, for which the hub does not answer while something is done."""
+        path = json.loads(self.root(f"cat /home/{HUB}/hubs/{HUB}/description/hub.json"))["base_url"]
+        port = self.admin(f"podman port ananke-{HUB}").strip().rpartition(":")[2]
+        watch = shlex.join(["python3", "-c", ANSWERS, f"http://127.0.0.1:{port}{path}hub/health", END])
+        with ThreadPoolExecutor(1) as beside:
+            watched = beside.submit(self.root, watch)
+            try:
+                act()
+            finally:
+                self.root(f"sleep 1; touch {END}")
+            return float(watched.result())
+
+    def update(self) -> dict[str, float]:
+        """The container is replaced, and proven; beside a restart of its unit."""
+        hosts = {"lms.localhost": "host-gateway", "bench.example": "192.0.2.1"}
+        options: dict[str, Any] = {"ananke_update_grace": 1, "ananke_update_backup": False}
+        ours = self.without_answer(lambda: self.run("update", hub_extra_hosts=hosts, **options))
+        unit = f"ananke-{HUB}.service"
+        bare = self.without_answer(lambda: self.admin(f"systemctl --user restart {unit}; sleep {SETTLED}"))
+        return {"s": round(ours, 1), "bare_s": round(bare, 1), "ratio": round(ours / bare, 2)}
+
     # backups
 
     def backups(self, gigabytes: float) -> dict[str, Any]:
@@ -267,6 +308,8 @@ def table(result: dict[str, Any]) -> str:
         ]
     for what, one in result["memory"].items():
         rows.append(line(f"idle {what.replace('_', ' ')}, MB", one["mb"], one["bare_mb"], one["ratio"]))
+    one = result["update"]
+    rows.append(line("update, s without the hub", one["s"], one["bare_s"], one["ratio"]))
     for what in ("first", "second", "restore"):
         one = result["backup"][what]
         rows.append(
@@ -283,7 +326,12 @@ def main() -> None:
         people = year.enrol(max(CLASSES))
         year.class_(people[:1])  # what the first start of all reads from the disk, later ones have in memory
         classes = [year.class_(people[:count]) for count in CLASSES]
-        result = {"classes": classes, "memory": year.memory(people[:10]), "backup": year.backups(gigabytes)}
+        result = {
+            "classes": classes,
+            "memory": year.memory(people[:10]),
+            "update": year.update(),
+            "backup": year.backups(gigabytes),
+        }
         RESULT.write_text(json.dumps(result, indent=2) + "\n")
         print(table(result), flush=True)
     finally:
