@@ -358,9 +358,9 @@ def main(parameters: Model) -> Model:
         raise Failure("users: say whose servers to start")
     if parameters["idle_for"] is not None and state not in ("stopped", "restarted"):
         raise Failure(f"idle_for: not with state {state}; it narrows down which servers are stopped or restarted")
-    if parameters["grace"] < 0 or (parameters["grace"] and state != "drained"):
-        raise Failure("grace: seconds, 0 or more, and only with state drained")
-    if state in ("drained", "reopened") and names is not None:
+    if parameters["grace"] < 0 or (parameters["grace"] and state not in ("closed", "drained")):
+        raise Failure("grace: seconds, 0 or more, and only with states closed and drained")
+    if state in ("closed", "drained", "reopened") and names is not None:
         raise Failure(f"users: not with state {state}, which is for all of the hub")
     if state == "reopened":
         return reopen(parameters.get("root", ""), parameters["check"])
@@ -372,7 +372,13 @@ def main(parameters: Model) -> Model:
         return {"changed": False, "people": people(hub, time.monotonic() + timeout)}
     if state == "forgotten":
         return forget(hub, names or [], time.monotonic() + timeout)
-    if state == "drained":
+    closes = state == "closed" and not os.path.exists(parameters.get("root", "") + CLOSING)
+    outcomes: list[Outcome] = []
+    if state == "closed":
+        users, known = choose(hub, None, time.monotonic() + timeout)
+        if not parameters["check"]:
+            close(parameters.get("root", ""), parameters["grace"] if users else 0, timeout)
+    elif state == "drained":
         outcomes, users, known = drain(hub, parameters)
     else:
         users, known = choose(hub, names, time.monotonic() + timeout)
@@ -384,7 +390,7 @@ def main(parameters: Model) -> Model:
     words = {(True, False): "stopped", (False, True): "running", (True, True): "restarted"}
     failures = [{"user": one.user, "reason": one.reason} for one in outcomes if one.reason]
     result = {
-        "changed": bool(done or hub.changes),
+        "changed": bool(done or hub.changes or closes),
         "servers": listed(users),
         "users_known": known,
         "users_started": [one.user for one in done if one.started],

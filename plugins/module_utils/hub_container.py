@@ -34,6 +34,10 @@ LOOK = 3.0
 """Seconds between two looks at whether it does; each is a process in the container."""
 WORDS = 15
 """Lines of a log that an error shows."""
+RECOVERY = 10.0
+"""Seconds that JupyterHub may need to answer again after it was restarted."""
+NOT_LOADED = 5
+"""Exit status of systemctl for a unit that there is not."""
 MANAGER_TIMEOUT = 30
 """Seconds until the container admin's systemd manager must be there after lingering was enabled."""
 
@@ -163,6 +167,15 @@ class Hub:
         finally:
             connection.close()
 
+    def recovers(self) -> bool:
+        """Whether JupyterHub, which does not answer, does so in a moment: it may only be restarting, and users' servers go on meanwhile."""
+        end = time.monotonic() + RECOVERY
+        while self.running() and time.monotonic() < end:
+            time.sleep(1)
+            if self.healthy():
+                return True
+        return False
+
     def wait(self) -> None:
         """Return when the hub is healthy. Raises HubError when it is not in time, or will never be."""
         started = looked = time.monotonic()
@@ -222,8 +235,10 @@ class Hub:
             raise HubError(f"JupyterHub refuses the description of hub {self.wish['name']}: {output.strip()}")
 
     def stop_container(self) -> None:
-        """Stop the container and, in it, everything."""
-        self.systemctl("stop", self.service)
+        """Stop the container and, in it, everything. A unit that systemd does not know runs none."""
+        status, output = self.run(["systemctl", "--user", "stop", self.service])
+        if status not in (0, NOT_LOADED):
+            raise HubError(f"systemctl --user stop {self.service} failed: {output.strip()}")
 
     def restart_container(self) -> None:
         """Let systemd start the container anew, with the unit that is on disk.
@@ -231,6 +246,11 @@ class Hub:
         Twice if need be: many containers that start together may make podman's notification come too late for systemd, which
         then takes a container that runs for a failed one.
         """
+        if self.quadlet:
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # from before Debian's podman knew Quadlet; systemd would prefer it
+                os.unlink(os.path.join(self.account.pw_dir, ".config/systemd/user", self.service))
         self.systemctl("daemon-reload")
         if not self.quadlet:
             self.systemctl("enable", "--quiet", self.service)
@@ -257,10 +277,10 @@ class Hub:
             self.warn("its image is older than the proof of hubs, so it was not proven")
             return {}
         lines = output.strip().splitlines() or ["it said nothing"]
-        try:
-            return dict(json.loads(lines[-1]))
-        except ValueError:
-            raise HubError(f"it starts, but does not work: {lines[-1]} (exit status {status})") from None
+        proofs = [line for line in lines if line.startswith("{")]  # podman may add warnings of its own
+        if status or not proofs:
+            raise HubError(f"it starts, but does not work: {lines[-1]} (exit status {status})")
+        return dict(json.loads(proofs[-1]))
 
     def warn(self, text: str) -> None:
         """A warning about this hub."""

@@ -3,13 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """JupyterHub's database as it was before a change of the container: a newer JupyterHub changes it, and an older one cannot read it then.
 
-The copy lies in the hub's folder until the change is over. While it is there, no other takes its place: a run that was killed may have
-started the new container already, and what that one made of the database is not what was there before.
+The copy lies in the hub's folder until the change is over (:mod:`.hub_change`). While it is there, no other takes its place: a run that was killed may
+have started the new container already, and what that one made of the database is not what was there before.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
 
@@ -27,25 +27,28 @@ def size(folder: str) -> int:
     return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
 
 
-def keep(folder: str, applied: dict[str, str]) -> bool:
-    """Copy the database of a hub that is stopped, unless there is a copy from before the same change. Returns whether it was made.
+def kept(folder: str) -> bool:
+    """Whether there is a whole copy."""
+    return os.path.exists(os.path.join(folder, FOLDER, NOTE))
+
+
+def keep(folder: str) -> bool:
+    """Copy the database of a hub that is stopped, unless there is a copy. Returns whether it was made.
 
     Raises OSError where there is no room for it, and leaves no half of it.
 
     :param folder: the hub's container definition folder
-    :param applied: what the hub was started with, see :func:`.hub_folder.applied`
     """
     there, before = os.path.join(folder, "data"), os.path.join(folder, FOLDER)
-    text = json.dumps(applied, sort_keys=True) + "\n"
-    if files.read(os.path.join(before, NOTE)) == text or not os.path.exists(os.path.join(there, PARTS[0])):
+    if kept(folder) or not os.path.exists(os.path.join(there, PARTS[0])):
         return False
-    forget(folder)
+    provide(folder)
+    _drop(before)
     try:
-        os.mkdir(before, 0o700)
         _copy(there, before)
-        files.write(os.path.join(before, NOTE), text, 0o600)
+        files.write(os.path.join(before, NOTE), "", 0o600)
     except OSError:
-        forget(folder)
+        _drop(before)
         raise
     return True
 
@@ -53,7 +56,7 @@ def keep(folder: str, applied: dict[str, str]) -> bool:
 def give_back(folder: str) -> bool:
     """Put the copy in the place of the database of a hub that is stopped. Returns whether there was one."""
     there, before = os.path.join(folder, "data"), os.path.join(folder, FOLDER)
-    if not os.path.exists(os.path.join(before, NOTE)):
+    if not kept(folder):
         return False
     for name in PARTS[1:]:  # a journal of the newer database must not be played into the older one
         if os.path.lexists(os.path.join(there, name)):
@@ -74,6 +77,20 @@ def _copy(source: str, target: str) -> None:
         os.rename(draft, os.path.join(target, name))
 
 
+def _drop(folder: str) -> None:
+    """Remove what a copy left that did not come to its end."""
+    for name in PARTS:
+        for path in (os.path.join(folder, name), os.path.join(folder, f"{name}-new")):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def provide(folder: str) -> None:
+    """Make the folder of what was before, readable for the container admin alone."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.path.join(folder, FOLDER), 0o700)
+
+
 def forget(folder: str) -> None:
-    """Remove the copy, whole or half."""
+    """Remove all that was before, whole or half."""
     shutil.rmtree(os.path.join(folder, FOLDER), ignore_errors=True)

@@ -128,6 +128,12 @@ def forgets(folder: str) -> bool:
         return False
 
 
+def authorities(folder: str) -> list[str]:
+    """Paths of the certificate authorities that the hub has."""
+    there = os.path.join(folder, "description/ca")
+    return [os.path.join(there, name) for name in sorted(os.listdir(there))] if os.path.isdir(there) else []
+
+
 def note_applied(folder: str, parts: dict[str, str]) -> None:
     """Note the digests of what the hub runs with now."""
     files.write(os.path.join(folder, APPLIED), json.dumps(parts, sort_keys=True) + "\n", 0o600)
@@ -147,11 +153,8 @@ def plan(folder: str, wanted: list[Wanted]) -> Plan:
         if found is None or (mode is not None and found != mode):
             result.folders.append(path)
     result.write = [one for one in wanted if files.differs(one.path, one.content, one.mode)]
-    ca_folder = os.path.join(folder, "description/ca")
     keep = {one.path for one in wanted}
-    if os.path.isdir(ca_folder):
-        present = (os.path.join(ca_folder, name) for name in sorted(os.listdir(ca_folder)))
-        result.remove = [path for path in present if path not in keep]
+    result.remove = [path for path in authorities(folder) if path not in keep]
     noted = applied(folder)
     result.stale = {part for part, value in digests(wanted).items() if noted.get(part) != value}
     if result.remove:

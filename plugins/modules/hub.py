@@ -190,12 +190,19 @@ healthy_after:
   returned: success, and the account exists
 """
 
+import contextlib
 import os
 import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ananke.jupyterhub.plugins.module_utils import files, hub_database, hub_folder, turns
+from ansible_collections.ananke.jupyterhub.plugins.module_utils import (
+    files,
+    hub_change,
+    hub_database,
+    hub_folder,
+    turns,
+)
 from ansible_collections.ananke.jupyterhub.plugins.module_utils.hub_container import Hub, HubError
 
 SETTINGS_ROOM = 1 << 20
@@ -221,8 +228,8 @@ class Done(t.NamedTuple):
 
 def converge(hub: Hub) -> Done:
     """Bring the hub to its wanted state. A run that is at it already is waited for."""
-    todo = hub_folder.plan(hub.folder, hub.wanted())
-    if todo.empty and hub.healthy():
+    todo = hub_change.plan(hub.folder, hub.wanted())
+    if todo.empty and hub.healthy() and not hub_change.begun(hub.folder):
         return Done([], [])
     if hub.module.check_mode:
         return change(hub)
@@ -234,14 +241,16 @@ def converge(hub: Hub) -> Done:
 def change(hub: Hub) -> Done:
     """Bring a hub to its wanted state that is not in it."""
     wanted = hub.wanted()
-    todo = hub_folder.plan(hub.folder, wanted)
-    healthy = hub.healthy()
+    todo = hub_change.plan(hub.folder, wanted)
+    noted = hub_folder.applied(hub.folder)
+    healthy = hub.healthy() or (bool(noted) and hub.recovers())
     if todo.empty and healthy:
+        if not hub.module.check_mode:
+            hub_change.over(hub.folder)
         return Done([], [])
     see_room(hub, hub_folder.UNIT in todo.stale or not healthy)
     if hub.description.get("forget") and not hub.wish["forget_homes"]:
         protect_homes(hub)
-    noted = hub_folder.applied(hub.folder)
     replaced = bool(noted) and hub_folder.UNIT in todo.stale
     if hub.module.check_mode:
         return Done(todo.actions + predicted(hub, todo), todo.diff, replaced, healthy_before=healthy)
@@ -250,23 +259,23 @@ def change(hub: Hub) -> Done:
         hub.validate_unit()
     elif hub_folder.DESCRIPTION in todo.stale and running and healthy:
         hub.validate_description()
-    before = {one.path: (files.read(one.path), one.mode) for one in todo.write if one.part}
+    begun = hub_change.begin(hub.folder, wanted, healthy) if noted else None
     hub_folder.write(hub.folder, todo)
     moment, began = time.time(), time.monotonic()
     try:
         with turns.take(), turns.by_run(hub.wish["port"], hub.wish["name"], hub.runtime):
             began = time.monotonic()
-            actions = activate(hub, todo.stale, running, noted)
+            actions = activate(hub, todo.stale, running, keep=bool(noted))
             hub.wait()
         away = time.monotonic() - began
         proof = hub.prove() if hub.wish["prove"] else None
     except (HubError, OSError) as error:
         log = hub.log(moment)
-        fate = fall_back(hub, before, todo.stale) if noted else "it is left as it is for a look"
+        fate = fall_back(hub, begun, todo.stale) if begun else "it is left as it is for a look"
         raise HubError(f"hub {hub.wish['name']}: {error}; {fate}. Its words:\n{log}") from error
     if todo.stale:
         hub_folder.note_applied(hub.folder, hub_folder.digests(wanted))
-    hub_database.forget(hub.folder)
+    hub_change.over(hub.folder)
     return Done(todo.actions + actions, todo.diff, replaced, away if actions and noted else 0.0, proof, healthy)
 
 
@@ -303,12 +312,15 @@ def predicted(hub: Hub, todo: hub_folder.Plan) -> list[str]:
     return [] if hub.healthy() or hub.running() else [f"{hub.service} started"]
 
 
-def activate(hub: Hub, stale: set[str], running: bool, noted: dict[str, str]) -> list[str]:
-    """Put the written files in force with as little interruption as possible; returns what was done, in words."""
+def activate(hub: Hub, stale: set[str], running: bool, *, keep: bool) -> list[str]:
+    """Put the written files in force with as little interruption as possible; returns what was done, in words.
+
+    :param keep: whether the database is copied before another container works with it
+    """
     if hub_folder.UNIT in stale or not running:
-        if noted and hub_folder.UNIT in stale:
+        if keep and hub_folder.UNIT in stale:
             hub.stop_container()
-            hub_database.keep(hub.folder, noted)
+            hub_database.keep(hub.folder)
         hub.restart_container()
         return [f"{hub.service} started"]
     if hub_folder.DESCRIPTION in stale:
@@ -317,24 +329,29 @@ def activate(hub: Hub, stale: set[str], running: bool, noted: dict[str, str]) ->
     return []
 
 
-def fall_back(hub: Hub, before: dict[str, tuple[str | None, int]], stale: set[str]) -> str:
-    """Bring the previous state back after a failed change; returns in words how that went."""
-    if not before:
+def fall_back(hub: Hub, begun: hub_change.Change, stale: set[str]) -> str:
+    """Bring the previous state back after a failed change; returns in words how that went.
+
+    First the database, then the files: whenever this is interrupted, what starts at the next boot can read its database.
+    """
+    if not stale and all(files.read(path) == text for path, (text, _mode) in begun.files.items()):
+        hub_change.over(hub.folder)
         return "nothing had changed but its state"
     began = time.monotonic()
     try:
-        for path, (content, mode) in before.items():
-            files.restore(path, content, mode)
         if hub_folder.UNIT in stale:
             hub.stop_container()
             hub_database.give_back(hub.folder)
-        activate(hub, stale, hub.running(), {})
+        hub_change.undo(begun)
+        activate(hub, stale, hub.running(), keep=False)
+        with contextlib.suppress(OSError):
+            hub_change.undone(hub.folder, begun)
         hub.wait()
     except HubError as error:
         return f"the state before was written back, but is not healthy either ({error})"
     except OSError as error:
         return f"the state before could not be brought back ({error}): run again when that is mended"
-    hub_database.forget(hub.folder)
+    hub_change.over(hub.folder)
     return f"the state before is back, after {time.monotonic() - began:.0f} s"
 
 

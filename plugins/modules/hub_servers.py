@@ -37,12 +37,13 @@ options:
       - V(stopped) stops servers.
       - V(restarted) stops servers, waits until they have gone, and starts them. That puts changed limits in force. Of users that are named in
         O(users), it also starts the servers that did not run, unless O(idle_for) is given.
-      - V(drained) closes the hub, as before an update. No server starts any more, JupyterHub's pages tell people when theirs is stopped, and when
-        O(grace) is over or all have gone, no server runs. A new start of the container opens the hub again; so do V(reopened), and a quarter
-        of an hour in which nothing comes.
-      - V(reopened) opens a hub that was drained.
+      - V(closed) closes the hub, as before an update. No server starts any more, and the hub's pages and JupyterLab tell people that theirs is
+        stopped when O(grace) is over. Nothing is waited for, and nothing is stopped. A new start of the container opens the hub again; so do
+        V(reopened), and a quarter of an hour after the grace in which nothing comes.
+      - V(drained) closes the hub, too, and when O(grace) is over or all have gone, no server runs.
+      - V(reopened) opens a hub that was closed.
     type: str
-    choices: [listed, started, stopped, restarted, drained, reopened]
+    choices: [listed, started, stopped, restarted, closed, drained, reopened]
     default: listed
   users:
     description:
@@ -58,7 +59,7 @@ options:
       - Only with O(state=stopped) and O(state=restarted).
     type: int
   grace:
-    description: Seconds that people have to save their work, with O(state=drained). Where nobody's server runs, nothing is waited for.
+    description: Seconds that people have to save their work, with O(state=closed) and O(state=drained). Where nobody's server runs, nothing is waited for.
     type: int
     default: 0
   wait:
@@ -191,7 +192,7 @@ def main() -> None:
             **inside.CONTAINER_OPTIONS,
             "state": {
                 "type": "str",
-                "choices": ["listed", "started", "stopped", "restarted", "drained", "reopened"],
+                "choices": ["listed", "started", "stopped", "restarted", "closed", "drained", "reopened"],
                 "default": "listed",
             },
             "users": {"type": "list", "elements": "str"},

@@ -160,7 +160,7 @@ def test_people_are_told_and_come_back(new_image: str, demo: Demo, students: lis
 
     (done,) = outcomes
     assert not done.status, done.output[-4000:]
-    assert done.recap["sandbox"].changed == foretold.recap["sandbox"].changed == 3
+    assert done.recap["sandbox"].changed == foretold.recap["sandbox"].changed == 4
     told = said(done)
     away = re.search(r"([\d.]+) s without the hub", told)
     assert away, told[-3000:]

@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--hubs", type=int, nargs="+", default=[1, 5, 20, 50])
     parser.add_argument("--keep", action="store_true", help="leave the test machine for another time")
     options = parser.parse_args()
-    bench = Bench("bench", 8743)
+    bench = Bench("hubs", 8743)
     bench.site()
     rows = []
     for count in options.hubs:

@@ -378,6 +378,21 @@ def test_drained_closes_and_stops_all(hub: Hub, closes: Path) -> None:
     assert said["until"] > time.time() + hub_api.REOPENS
 
 
+def test_closed_tells_and_stops_nobody(hub: Hub, closes: Path) -> None:
+    act(hub, state="started", users=["u1"])
+    assert act(hub, state="closed", grace=60, check=True)["changed"]
+    assert not closes.exists()
+    closed = act(hub, state="closed", grace=60)
+    assert (closed["changed"], closed["users_stopped"], [one["user"] for one in closed["servers"]]) == (
+        True,
+        [],
+        ["u1"],
+    )
+    assert json.loads(closes.read_text())["at"] > time.time() + 30
+    assert not act(hub, state="closed", grace=60)["changed"]
+    assert act(hub, state="drained", grace=1)["users_stopped"] == ["u1"]
+
+
 def test_the_grace_ends_when_everybody_has_gone(hub: Hub, closes: Path) -> None:
     act(hub, state="started", users=["u1"])
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -408,8 +423,9 @@ def test_a_hub_is_reopened_once(hub: Hub, closes: Path) -> None:
     ("wish", "words"),
     [
         ({"state": "drained", "users": ["u1"]}, "for all of the hub"),
+        ({"state": "closed", "users": ["u1"]}, "for all of the hub"),
         ({"state": "drained", "grace": -1}, "0 or more"),
-        ({"state": "stopped", "grace": 5}, "only with state drained"),
+        ({"state": "stopped", "grace": 5}, "only with states closed and drained"),
     ],
 )
 def test_what_no_draining_is(hub: Hub, wish: dict[str, Any], words: str) -> None:

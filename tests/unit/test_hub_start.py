@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,8 @@ SHOWN = "Id=ananke-init.service\nActiveState={init}\nNRestarts=0\n\nId=jupyterhu
 class Started(Hub):
     """A hub whose container's unit fails to start so many times."""
 
-    def __init__(self, failures: int = 0, **answers: Any) -> None:
+    def __init__(self, failures: int = 0, home: Path = Path("/nowhere"), **answers: Any) -> None:
+        self.account: Any = SimpleNamespace(pw_dir=str(home))
         self.failures, self.service, self.name, self.quadlet = failures, "ananke-a.service", "ananke-a", True
         self.asked: list[str] = []
         self.answers = {
@@ -36,6 +38,8 @@ class Started(Hub):
         if argv[2] == "restart" and self.failures:
             self.failures -= 1
             return 1, "Job for ananke-a.service failed"
+        if argv[2] == "stop":
+            return tuple(self.answers["stopped"])
         if "show" in argv:
             return tuple(self.answers["shown"])
         return tuple(self.answers["probe"]) if argv[-1] == "ananke_hub.probe" else (0, "")
@@ -58,6 +62,26 @@ def test_a_start_that_fails_once_is_tried_again(failures: int) -> None:
     started = Started(failures)
     started.restart_container()
     assert started.asked == ["daemon-reload", *["restart ananke-a.service"] * (failures + 1)]
+
+
+def test_a_unit_from_before_quadlet_makes_place(tmp_path: Path) -> None:
+    unit = tmp_path / ".config/systemd/user/ananke-a.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("former")
+    Started(home=tmp_path).restart_container()
+    assert not unit.exists()
+
+
+def test_what_systemd_does_not_know_is_stopped() -> None:
+    Started(stopped=(5, "Unit ananke-a.service not loaded.")).stop_container()
+    with pytest.raises(HubError, match=r"stop ananke-a\.service failed: no bus"):
+        Started(stopped=(1, "no bus")).stop_container()
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(("healthy_at", "recovers"), [(3, True), (50, False)])
+def test_a_hub_that_is_only_restarting_recovers(healthy_at: int, recovers: bool) -> None:
+    assert Started(healthy_at=healthy_at).recovers() is recovers
 
 
 def test_a_start_that_fails_twice_has_failed() -> None:
@@ -100,7 +124,7 @@ def test_what_says_nothing_of_the_kind_is_waited_for(shown: tuple[int, str]) -> 
 
 
 def test_a_proof_is_what_the_hub_prints_last() -> None:
-    assert Started(probe=(0, 'a warning\n{"server": 1.5}\n')).prove() == {"server": 1.5}
+    assert Started(probe=(0, 'a warning\n{"server": 1.5}\nlevel=warning msg="of podman"\n')).prove() == {"server": 1.5}
 
 
 def test_a_hub_that_does_not_work_says_what() -> None:
