@@ -215,6 +215,18 @@ def test_a_return_that_was_slow_is_not_repeated_and_its_copy_is_not_used_later(w
     assert state(world)[1] == "a, weeks later"
 
 
+def test_what_was_over_when_the_run_was_killed_is_not_taken_back(
+    world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(hub_change, "over", lambda _folder: Hub(world["home"], B, {"killed_at": "over"}).step("over"))
+        assert run(world, B) == "killed: over"
+    world["broken"] |= {"b", "c"}  # nothing works any more, for a reason of its own
+    run(world, C)
+    assert Path(world["home"], "unit").read_text() == "b"
+    assert state(world)[1] == "b"
+
+
 def test_settings_that_a_killed_run_brought_are_taken_back(world: dict[str, Any]) -> None:
     assert run(world, {**A, "setting": 1}, "wait") == "killed: wait"
     assert world["setting"] == 1
