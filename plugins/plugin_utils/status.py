@@ -72,6 +72,7 @@ def _backup(described: Mapping[str, Any], backups: Optional[Mapping[str, Any]], 
     known = (backups or {}).get(str((described.get("hub") or {}).get("name"))) or {}
     return {
         "wanted": wanted,
+        "asked": backups is not None,
         "time": known.get("time"),
         "days": days(known.get("time"), now),
         "complete": known.get("complete"),
@@ -96,7 +97,8 @@ def saved(one: Mapping[str, Any]) -> str:
     """When a hub was last backed up, for people."""
     backup = one["backup"]
     if backup["days"] is None:
-        return "never" if backup["wanted"] else "none"
+        known = "never" if backup["asked"] else "?"
+        return known if backup["wanted"] else "none"
     return f"{age(backup['days'])} ago" if backup["days"] else "today"
 
 

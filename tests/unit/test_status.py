@@ -165,9 +165,10 @@ SAVED = {"time": "2026-11-22T02:00:00+00:00", "complete": True, "error": ""}
         ({"math101": {**SAVED, "error": "no space"}}, "today", "its last backup failed: no space"),
         ({"math101": {"error": "no space"}}, "never", "its last backup failed: no space"),
         ({}, "never", "it was never backed up yet"),
+        (None, "?", ""),
     ],
 )
-def test_backups_that_are_wanted(known: dict[str, Any], cell: str, words: str) -> None:
+def test_backups_that_are_wanted(known: dict[str, Any] | None, cell: str, words: str) -> None:
     wanted = {**described(), "backup": {"repository": "/srv/backup", "password": "s3cret phrase"}}
     found = status.report([status.hub("math101", wanted, told(), (), NOW, known)], [], NOW)
     lines = status.table(found).splitlines()
