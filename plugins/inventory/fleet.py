@@ -193,4 +193,5 @@ def _known() -> Known:
     ours = set(variables.HUB_ROLES)
     shared = variables.shared()
     hubs = shared.union(*(options[role] for role in ours))
-    return Known(hubs, shared.union(*(names for role, names in options.items() if role not in ours)))
+    machines = (names for role, names in options.items() if role not in ours)
+    return Known(hubs, shared.union(variables.switches(), *machines))

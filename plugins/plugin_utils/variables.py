@@ -35,6 +35,11 @@ def shared() -> set[str]:
     return {name for text in texts for name in re.findall(r"\bananke_[a-z_]+", text)}
 
 
+def switches() -> set[str]:
+    """The names of variables that switch a machine's roles on and off."""
+    return set(re.findall(r"\b(\w+_enabled) \| default", (ROLES.parent / "playbooks/machines.yml").read_text()))
+
+
 def defaults(*roles: str) -> dict[str, Any]:
     """The roles' defaults, templates still to be resolved."""
     result: dict[str, Any] = {}

@@ -90,6 +90,11 @@ def test_variables_of_the_site_s_own() -> None:
     assert hosts(text)["math101"]["course_office"] == "042"
 
 
+def test_roles_of_a_machine_are_switched_off() -> None:
+    found = hosts("{plugin: x, machines: {north: {firewall_enabled: false}}, hubs: {math101: }}")
+    assert found["north"]["firewall_enabled"] is False
+
+
 def test_what_is_given_is_kept() -> None:
     given_numbers = "{machine: north, hub_port: 8101, container_admin_uid: 2000}"
     found = hosts(SMALL.replace("{machine: north}", given_numbers))["math101"]
@@ -191,6 +196,11 @@ def test_names_that_stand_for_the_same_number() -> None:
             "{machine: north}",
             "{machine: north, firewall_rules: []}",
             "fleet.yml:6: hub math101: firewall_rules is a setting of machines; move it there",
+        ),
+        (
+            "  south:",
+            "  south: {podman_enabled: false}",
+            "fleet.yml:4: machines.south: podman_enabled is unknown; did you mean mail_enabled? Variables of your own go into vars: {...}",
         ),
         (
             "  south:",
