@@ -187,6 +187,15 @@ def test_environments_of_a_hub_user_s_own(seat: Seat) -> None:
     seat.hub.exec(f"cd /var/lib/private/{user} && rm -rf envs .local/share/jupyter/kernels/own .local/lib .conda")
 
 
+def test_packages_of_a_hub_user_s_own_are_none_of_jupyterlab(seat: Seat) -> None:
+    """A module in the user's home that no server would survive."""
+    user, python = seat.lab.user, f"{ENVS}/jhub/bin/python"
+    broken = f"folder=$({python} -m site --user-site) && mkdir -p $folder && echo 'raise SystemExit(7)' >$folder/jupyter_server.py"
+    succeed(seat.hub, "dynamic_user_command", user=user, cmd=f"{broken} && ! {python} -c 'import jupyter_server'")
+    assert succeed(seat.hub, "hub_servers", state="restarted", users=[user])["users_started"] == [user]
+    seat.hub.exec(f"rm -r /var/lib/private/{user}/.local/lib")
+
+
 @pytest.mark.parametrize(
     ("module", "options", "said"),
     [

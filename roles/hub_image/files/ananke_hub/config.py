@@ -168,7 +168,8 @@ def servers(c: Any) -> None:
     c.Spawner.start_timeout = limits.start_timeout + QUEUE_SECONDS
     c.Spawner.http_timeout = limits.http_timeout
 
-    c.Spawner.cmd = [str(paths.jhub / "bin/jupyterhub-singleuser")]
+    # -s: packages that users install into their homes are for their kernels; a JupyterLab that loads them may not start any more
+    c.Spawner.cmd = [str(paths.jhub / "bin/python"), "-s", str(paths.jhub / "bin/jupyterhub-singleuser")]
     # Kernels listen on sockets in the user's own folder instead of TCP ports that all users of the hub could read from.
     c.Spawner.args = ["--KernelManager.transport=ipc"]
     if (
